@@ -1,0 +1,61 @@
+# Type `make` for the targets.
+SHELL := bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+VENV := .venv
+export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
+READY := $(VENV)/.ready
+
+.PHONY: help env run status test test-slow lint lock clean results-default bench-jobs
+
+help:  ## list the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /\1\t/' | expand -t 18
+
+env: $(READY)  ## the environment in .venv (3 minutes, 6.5 GB)
+
+$(READY): requirements.lock
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' \
+		|| { echo "make: $(PYTHON) is $$($(PYTHON) -V 2>&1); Python 3.11 to 3.13 is needed (make PYTHON=python3.12)" >&2; exit 2; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null \
+		|| { echo "make: $(PYTHON) has no venv; install it: apt-get install python3-venv" >&2; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/pip install --quiet --disable-pip-version-check uv
+	UV_CACHE_DIR=$(VENV)/.cache $(VENV)/bin/uv pip install --compile-bytecode \
+		--python $(VENV)/bin/python --requirement requirements.lock
+	rm -rf $(VENV)/.cache
+	touch $@
+
+run: $(READY)  ## the whole study of params.yaml, then its table and where the plots are
+	@python -m stages.study check
+	@dvc repro
+	@python -m stages.study table
+
+status: $(READY)  ## what is done, and what would run
+	@python -m stages.study status
+
+test: $(READY)  ## every test but the slow ones (at most 12 minutes)
+	@pytest
+
+test-slow: $(READY)  ## the tests that need longer (at most 30 minutes)
+	@pytest -m slow
+
+lint: $(READY)  ## ruff, snakefmt and snakemake --lint
+	ruff check . && ruff format --check .
+	snakefmt --check Snakefile
+	! { snakemake --lint 2>&1 || true; } | grep -E '^ +\* |Error' | grep -v 'Specify a conda environment or container'
+
+results-default: $(READY)  ## export the default study's small results to docs/results/default
+	@python -m stages.study export default
+
+bench-jobs: $(READY)  ## two jobs of one thread at a time against one of two (needs a finished study)
+	@python -m benchmarks.jobs
+
+lock:  ## resolve requirements.lock anew from pyproject.toml
+	uv pip compile --universal --python-version 3.11 --extra dev --custom-compile-command "make lock" \
+		--quiet --upgrade --output-file requirements.lock pyproject.toml
+
+clean:  ## remove what can be made again: outputs, steps, logs (not the environment, not DVC's cache)
+	rm -rf data/prepared models/baseline models/pruned metrics/predictions metrics/plots metrics/*.json metrics/*.csv
+	rm -rf .work .snakemake logs .pytest_cache .ruff_cache dvc_plots
+	find . -name __pycache__ -not -path './.venv/*' -exec rm -rf {} +

@@ -1,0 +1,298 @@
+"""Pruning by explanation: every job of the study.
+
+`dvc repro` runs it, one DVC stage after another (`stages/run.py` passes a key for each chain of jobs). By hand it
+shows (`snakemake -n`, `--dag`, `--report`); it writes the study only under DVC, which versions what is written.
+"""
+
+import os
+
+from snakemake.exceptions import WorkflowError
+from snakemake.utils import min_version
+
+from stages.params import load
+
+min_version("9.0")
+
+PARAMS = config.get("params", "params.yaml")
+WORK = config.get("work", ".work")
+KEYS = config.get("keys", {})
+STUDY = load(PARAMS)
+CRITERIA, SEEDS, STEPS = STUDY.prune.criteria, STUDY.seeds, range(1, STUDY.prune.steps + 1)
+PREPARED = ["data/prepared/images.npy", "data/prepared/index.csv", "data/prepared/dataset.json"]
+BASELINE = "models/baseline/seed{seed}"
+PRUNED = "models/pruned/{criterion}/seed{seed}/step{step}"
+TRAINED = f"{WORK}/train/{{key}}/seed{{seed}}"
+STEP = f"{WORK}/prune/{{key}}/{{criterion}}/seed{{seed}}/step{{step}}"
+EVALUATED = f"{WORK}/evaluate/{{key}}/{{criterion}}/seed{{seed}}"
+HISTORY = ".history.csv"
+OF_A_BASELINE = [HISTORY, ".safetensors"]
+OF_A_STEP = [HISTORY, ".scores.npz", ".plan.json", ".pruned.safetensors", ".safetensors"]
+PLOTS = expand("metrics/plots/{name}.svg", name=["accuracy", "balanced_accuracy", "layers", "training"])
+METRICS = ["baseline.json", "summary.json", "pruning.csv", "layers.csv", "history.csv", "latency.csv"]
+
+
+wildcard_constraints:
+    key="[0-9a-z]+",
+    criterion="[a-z-]+",
+    seed=r"\d+",
+    step=r"[1-9]\d*",
+
+
+localrules:
+    all,
+    stage_prepare,
+    stage_train,
+    stage_prune,
+    stage_evaluate,
+    publish_baseline,
+    publish_pruned,
+    publish_predictions,
+
+
+onstart:
+    if not KEYS and any(job.output for job in workflow.dag.needrun_jobs()):
+        raise WorkflowError(
+            "the study is run by `dvc repro`, which versions what it writes (`snakemake -n` shows jobs)"
+        )
+
+
+rule all:
+    input:
+        expand("metrics/{name}", name=METRICS),
+        PLOTS,
+
+
+# One target a DVC stage.
+
+
+rule stage_prepare:
+    input:
+        PREPARED,
+
+
+rule stage_train:
+    input:
+        expand(f"{BASELINE}{{part}}", seed=SEEDS, part=OF_A_BASELINE),
+
+
+rule stage_prune:
+    input:
+        expand(f"{PRUNED}{{part}}", criterion=CRITERIA, seed=SEEDS, step=STEPS, part=OF_A_STEP),
+
+
+rule stage_evaluate:
+    input:
+        rules.all.input,
+        expand("metrics/predictions/{criterion}/seed{seed}.parquet", criterion=["baseline", *CRITERIA], seed=SEEDS),
+
+
+# The jobs. Every input is ancient(): what a file holds is decided by the key in its path or by the DVC stage before,
+# and its time says nothing (DVC restores files, links share times). A job runs when its output is missing.
+
+
+rule prepare:
+    input:
+        study=ancient(PARAMS),
+        source=ancient(STUDY.data.source),
+    output:
+        PREPARED,
+    log:
+        "logs/prepare.log",
+    shell:
+        "python -m stages.prepare --params {input.study:q} --source {input.source:q} --prepared data/prepared 2>&1 | tee {log:q}"
+
+
+rule train:
+    input:
+        ancient(PREPARED),
+        study=ancient(PARAMS),
+    output:
+        checkpoint=f"{TRAINED}.safetensors",
+        history=f"{TRAINED}.history.csv",
+    log:
+        "logs/train/seed{seed}.{key}.log",
+    threads: STUDY.train.threads
+    resources:
+        gpu=1,
+    shell:
+        "python -m stages.train --params {input.study:q} --data data/prepared --seed {wildcards.seed}"
+        " --checkpoint {output.checkpoint:q} --history {output.history:q} 2>&1 | tee {log:q}"
+
+
+rule relevance:
+    input:
+        ancient(PREPARED),
+        study=ancient(PARAMS),
+        checkpoint=lambda step: before(step),
+    output:
+        f"{STEP}.scores.npz",
+    log:
+        "logs/relevance/{criterion}/seed{seed}/step{step}.{key}.log",
+    threads: STUDY.prune.finetune.threads
+    resources:
+        gpu=1,
+    shell:
+        "python -m stages.relevance --params {input.study:q} --data data/prepared --criterion {wildcards.criterion}"
+        " --seed {wildcards.seed} --step {wildcards.step}"
+        " --checkpoint {input.checkpoint:q} --scores {output:q} 2>&1 | tee {log:q}"
+
+
+rule prune:
+    input:
+        ancient(PREPARED),
+        study=ancient(PARAMS),
+        checkpoint=lambda step: before(step),
+        scores=lambda step: ancient(of_step(step.key, step, ".scores.npz")),
+    output:
+        plan=f"{STEP}.plan.json",
+        pruned=f"{STEP}.pruned.safetensors",
+        finetuned=f"{STEP}.safetensors",
+        history=f"{STEP}.history.csv",
+    log:
+        "logs/prune/{criterion}/seed{seed}/step{step}.{key}.log",
+    threads: STUDY.prune.finetune.threads
+    resources:
+        gpu=1,
+    shell:
+        "python -m stages.prune --params {input.study:q} --data data/prepared --criterion {wildcards.criterion}"
+        " --seed {wildcards.seed} --step {wildcards.step} --checkpoint {input.checkpoint:q} --scores {input.scores:q}"
+        " --plan {output.plan:q} --pruned {output.pruned:q} --finetuned {output.finetuned:q} --history {output.history:q}"
+        " 2>&1 | tee {log:q}"
+
+
+rule evaluate:
+    input:
+        ancient(PREPARED),
+        study=ancient(PARAMS),
+        checkpoints=lambda chain: ancient(checkpoints(chain.criterion, chain.seed)),
+    output:
+        rows=f"{EVALUATED}.csv",
+        predictions=f"{EVALUATED}.parquet",
+    log:
+        "logs/evaluate/{criterion}/seed{seed}.{key}.log",
+    threads: STUDY.evaluate.threads
+    resources:
+        gpu=1,
+    shell:
+        "python -m stages.evaluate --params {input.study:q} --data data/prepared --checkpoints {input.checkpoints:q}"
+        " --rows {output.rows:q} --predictions {output.predictions:q} 2>&1 | tee {log:q}"
+
+
+rule latency:
+    input:
+        study=ancient(PARAMS),
+        baselines=ancient(expand(f"{BASELINE}.safetensors", seed=SEEDS)),
+        pruned=ancient(expand(f"{PRUNED}.safetensors", criterion=CRITERIA, seed=SEEDS, step=STEPS)),
+    output:
+        "metrics/latency.csv",
+    log:
+        "logs/latency.log",
+    threads: os.cpu_count()
+    resources:
+        gpu=1,
+    shell:
+        "python -m stages.latency --params {input.study:q} --checkpoints {input.baselines:q} {input.pruned:q}"
+        " --latency {output:q} 2>&1 | tee {log:q}"
+
+
+rule compare:
+    input:
+        study=ancient(PARAMS),
+        rows=lambda _: ancient(
+            [of_chain(criterion, seed, ".csv") for criterion in ["baseline", *CRITERIA] for seed in SEEDS]
+        ),
+        plans=ancient(expand(f"{PRUNED}.plan.json", criterion=CRITERIA, seed=SEEDS, step=STEPS)),
+        histories=ancient(
+            [
+                *expand(f"{BASELINE}.history.csv", seed=SEEDS),
+                *expand(f"{PRUNED}.history.csv", criterion=CRITERIA, seed=SEEDS, step=STEPS),
+            ]
+        ),
+    output:
+        pruning="metrics/pruning.csv",
+        summary="metrics/summary.json",
+        baseline="metrics/baseline.json",
+        layers="metrics/layers.csv",
+        history="metrics/history.csv",
+        plots=PLOTS,
+    log:
+        "logs/compare.log",
+    shell:
+        "python -m stages.compare --params {input.study:q} --rows {input.rows:q} --plans {input.plans:q}"
+        " --histories {input.histories:q} --pruning {output.pruning:q} --summary {output.summary:q}"
+        " --baseline {output.baseline:q} --layers {output.layers:q} --history {output.history:q} --plots metrics/plots"
+        " 2>&1 | tee {log:q}"
+
+
+# Finished files go from the work folder, which DVC never touches, to the outputs that DVC versions. Each rule names the
+# history alone as its input. Jobs write it last, so where it is, the rest is. And Snakemake stamps outputs one after
+# another: a linked input is stamped with its output, and one further down the list would seem newer than those above.
+
+
+rule publish_baseline:
+    input:
+        lambda baseline: ancient(TRAINED.format(key=key_of("baseline", baseline.seed), seed=baseline.seed) + HISTORY),
+    output:
+        multiext(BASELINE, *OF_A_BASELINE),
+    log:
+        "logs/publish/baseline/seed{seed}.log",
+    params:
+        files=lambda baseline, input: [input[0].replace(HISTORY, part) for part in OF_A_BASELINE],
+        folder=subpath(output[0], parent=True),
+    shell:
+        "(ln -f {params.files:q} {params.folder:q} || cp {params.files:q} {params.folder:q}) 2> {log:q}"
+
+
+rule publish_pruned:
+    input:
+        lambda step: ancient(of_step(key_of(step.criterion, step.seed), step, HISTORY)),
+    output:
+        multiext(PRUNED, *OF_A_STEP),
+    log:
+        "logs/publish/{criterion}/seed{seed}/step{step}.log",
+    params:
+        files=lambda step, input: [input[0].replace(HISTORY, part) for part in OF_A_STEP],
+        folder=subpath(output[0], parent=True),
+    shell:
+        "(ln -f {params.files:q} {params.folder:q} || cp {params.files:q} {params.folder:q}) 2> {log:q}"
+
+
+rule publish_predictions:
+    input:
+        lambda file: ancient(of_chain(file.criterion, file.seed, ".parquet")),
+    output:
+        "metrics/predictions/{criterion}/seed{seed}.parquet",
+    log:
+        "logs/publish/predictions/{criterion}/seed{seed}.log",
+    shell:
+        "(ln -f {input:q} {output:q} || cp {input:q} {output:q}) 2> {log:q}"
+
+
+def key_of(criterion, seed):
+    """Return the key of a chain; `none` where nothing runs (dry runs, lint, reports)."""
+    return KEYS.get(f"{criterion}/{seed}", "none")
+
+
+def of_chain(criterion, seed, suffix):
+    """Return a file that evaluate made of a chain."""
+    return EVALUATED.format(key=key_of(criterion, seed), criterion=criterion, seed=seed) + suffix
+
+
+def of_step(key, step, suffix, number=None):
+    """Return a file of a step (or of step `number` of its chain) in the work folder."""
+    return STEP.format(key=key, criterion=step.criterion, seed=step.seed, step=number or step.step) + suffix
+
+
+def before(step):
+    """Return the checkpoint that a step starts from: the baseline, or the step before."""
+    if step.step == "1":
+        return ancient(f"models/baseline/seed{step.seed}.safetensors")
+    return ancient(of_step(step.key, step, ".safetensors", int(step.step) - 1))
+
+
+def checkpoints(criterion, seed):
+    """Return what is evaluated of a chain, in order."""
+    if criterion == "baseline":
+        return expand(f"{BASELINE}.safetensors", seed=seed)
+    chain = {"criterion": criterion, "seed": seed}
+    return expand(f"{PRUNED}{{phase}}.safetensors", **chain, step=STEPS, phase=[".pruned", ""])

@@ -1,0 +1,1 @@
+"""What a network's filters contribute: canonical form, LRP, and the relevance of filters."""

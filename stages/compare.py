@@ -1,0 +1,77 @@
+"""Stage compare: all rows in one table, its summary, and the plots.
+
+By hand::
+
+    python -m stages.compare --params params.yaml --rows baseline.csv lrp.csv … --plans step1.plan.json … \
+        --histories step1.history.csv … --pruning metrics/pruning.csv --summary metrics/summary.json \
+        --baseline metrics/baseline.json --layers metrics/layers.csv --history metrics/history.csv --plots metrics/plots
+"""
+
+import json
+from pathlib import Path
+
+import pandas as pd
+
+from stages import command
+from stages.files import replacing, write_json
+from stages.names import identify
+from stages.params import load
+from stages.reporting import plots, tables
+
+
+def main() -> None:
+    """Run the stage."""
+    parser = command.parser(
+        "stages.compare",
+        __doc__,
+        pruning="table of all metrics, to write",
+        summary="metrics of the last step by criterion, to write",
+        baseline="metrics of the unpruned network, to write",
+        layers="table of filters a layer, to write",
+        history="table of all epochs, to write",
+        plots="folder of plots, to write",
+    )
+    parser.add_argument("--rows", type=Path, nargs="+", required=True, help="tables of `stages.evaluate`")
+    parser.add_argument("--plans", type=Path, nargs="+", required=True, help="plans of `stages.prune`")
+    parser.add_argument("--histories", type=Path, nargs="+", required=True, help="of all trainings")
+    arguments = parser.parse_args()
+    criteria = load(arguments.params).prune.criteria
+    table = tables.pruning_table(pd.concat(map(pd.read_csv, arguments.rows), ignore_index=True), criteria)
+    layers = pd.concat(map(_layers, arguments.plans), ignore_index=True)
+    history = pd.concat(map(_history, arguments.histories), ignore_index=True)
+    for path, content in ((arguments.pruning, table), (arguments.layers, layers), (arguments.history, history)):
+        with replacing(path) as temporary:
+            content.to_csv(temporary, index=False)
+    write_json(arguments.baseline, _numbers(tables.baseline(table)))
+    last = tables.last_step(table)
+    write_json(arguments.summary, {criterion: _numbers(last.loc[criterion]) for criterion in last.index})
+    for metric in ("accuracy", "balanced_accuracy"):
+        plots.save(plots.metric_curves(table, metric), arguments.plots / f"{metric}.svg")
+    plots.save(plots.layer_shares(layers), arguments.plots / "layers.svg")
+    plots.save(plots.training_curves(history), arguments.plots / "training.svg")
+    print(f"\n{tables.in_words(table)}\n")
+
+
+def _layers(plan: Path) -> pd.DataFrame:
+    content = json.loads(plan.read_text())
+    rows = [{"layer": layer} | widths for layer, widths in content["layers"].items()]
+    return _identified(pd.DataFrame(rows), plan)
+
+
+def _history(path: Path) -> pd.DataFrame:
+    return _identified(pd.read_csv(path), path)
+
+
+def _identified(table: pd.DataFrame, path: Path) -> pd.DataFrame:
+    identity = identify(path)
+    for position, name in enumerate(("criterion", "seed", "step")):
+        table.insert(position, name, getattr(identity, name))
+    return table
+
+
+def _numbers(row: pd.Series) -> dict[str, float | int]:
+    return {name: int(value) if name in tables.SIZES else round(float(value), 6) for name, value in row.items()}
+
+
+if __name__ == "__main__":
+    command.run(main)

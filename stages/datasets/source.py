@@ -1,0 +1,27 @@
+"""What a data set is before it is prepared."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+
+@dataclass(frozen=True)
+class Source:
+    """A data set as its reader found it.
+
+    Attributes
+    ----------
+    classes : list of str
+        Class names; a label is an index into them.
+    records : DataFrame
+        One row an image: `image_id` (unique), `label`, `group` (images of one group never part), `split` (`train`,
+        `val`, `test`, or "" where it is to be drawn).
+    image : callable
+        Position of a row to its picture, uint8 of shape (H, W, 3).
+    """
+
+    classes: list[str]
+    records: pd.DataFrame
+    image: Callable[[int], np.ndarray]

@@ -1,0 +1,94 @@
+"""Networks by name: torchvision's, with a stem for small images, and the small ResNets of He et al. for CIFAR."""
+
+import torch
+from torch import nn
+from torchvision import models
+from torchvision.models.resnet import BasicBlock
+
+from stages.errors import InputError
+
+
+class CifarResNet(nn.Module):
+    """ResNet of depth 6n + 2 with 16, 32 and 64 channels (He et al., 2016, arXiv 1512.03385, section 4.2).
+
+    The shortcut where the width changes is a 1 x 1 convolution (option B).
+    """
+
+    def __init__(self, depth: int, classes: int):
+        super().__init__()
+        blocks = (depth - 2) // 6
+        self.conv1 = nn.Conv2d(3, 16, 3, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(16)
+        self.relu = nn.ReLU(inplace=True)
+        self.layer1 = self._stage(16, 16, blocks, 1)
+        self.layer2 = self._stage(16, 32, blocks, 2)
+        self.layer3 = self._stage(32, 64, blocks, 2)
+        self.avgpool = nn.AdaptiveAvgPool2d(1)
+        self.fc = nn.Linear(64, classes)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+
+    @staticmethod
+    def _stage(width_in: int, width: int, blocks: int, stride: int) -> nn.Sequential:
+        shortcut = None
+        if width_in != width:
+            shortcut = nn.Sequential(nn.Conv2d(width_in, width, 1, stride, bias=False), nn.BatchNorm2d(width))
+        first = BasicBlock(width_in, width, stride, shortcut)
+        return nn.Sequential(first, *(BasicBlock(width, width) for _ in range(blocks - 1)))
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Return logits, N x classes, for images, N x 3 x H x W."""
+        hidden = self.relu(self.bn1(self.conv1(images)))
+        hidden = self.layer3(self.layer2(self.layer1(hidden)))
+        return self.fc(self.avgpool(hidden).flatten(1))
+
+
+def build(name: str, stem: str, classes: int) -> nn.Module:
+    """Return a freshly initialised network.
+
+    Parameters
+    ----------
+    name : str
+        `resnet8`, `resnet20`, `resnet56` (`CifarResNet`), or torchvision's name of a ResNet or VGG.
+    stem : {"imagenet", "small"}
+        `small` replaces the 7 x 7 convolution of stride 2 and the max-pool of a torchvision ResNet by one 3 x 3
+        convolution of stride 1.
+    classes : int
+        Number of logits.
+
+    Raises
+    ------
+    InputError
+        The stem does not exist for this network.
+    """
+    if name in ("resnet8", "resnet20", "resnet56"):
+        return CifarResNet(int(name.removeprefix("resnet")), classes)
+    network = getattr(models, name)(weights=None, num_classes=classes)
+    if stem == "small":
+        if not name.startswith("resnet"):
+            raise InputError(f"model.stem: {name} has no small stem; use imagenet")
+        network.conv1 = nn.Conv2d(3, 64, 3, padding=1, bias=False)
+        nn.init.kaiming_normal_(network.conv1.weight, mode="fan_out", nonlinearity="relu")
+        network.maxpool = nn.Identity()
+    return network
+
+
+def logits_layer(network: nn.Module) -> str:
+    """Return the name of the layer that computes the logits: the last linear layer."""
+    return [name for name, module in network.named_modules() if isinstance(module, nn.Linear)][-1]
+
+
+def scored_layers(network: nn.Module) -> dict[str, nn.Module]:
+    """Return, by name, every convolution and linear layer but the logits: the layers that have filters."""
+    head = logits_layer(network)
+    return {
+        name: module
+        for name, module in network.named_modules()
+        if isinstance(module, nn.Conv2d | nn.Linear) and name != head
+    }
+
+
+def filters(layer: nn.Module) -> int:
+    """Return the number of output channels of a convolution or linear layer."""
+    return layer.weight.shape[0]

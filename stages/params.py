@@ -1,0 +1,261 @@
+"""The schema of params.yaml. Every number of the study is a key here; wrong or unknown keys are refused by name."""
+
+import difflib
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from ruamel.yaml import YAML
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
+
+from stages.errors import InputError
+from stages.files import sha256
+
+Criterion = Literal["lrp", "weight", "gradient", "taylor", "random"]
+Network = Literal[
+    "resnet8", "resnet20", "resnet56", "resnet18", "resnet34", "resnet50",
+    "vgg11", "vgg13", "vgg16", "vgg19", "vgg11_bn", "vgg13_bn", "vgg16_bn", "vgg19_bn",
+]  # fmt: skip
+Fraction = Annotated[float, Field(ge=0, lt=1)]
+Positive = Annotated[int, Field(ge=1)]
+Count = Annotated[int, Field(ge=0)]
+Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
+class Section(BaseModel):
+    """A mapping in params.yaml: types are not coerced (a quoted "False" is no boolean), unknown keys are errors."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+
+
+class Fractions(Section):
+    """Shares of the images that go to validation and test; the rest trains."""
+
+    val: Annotated[float, Field(gt=0, lt=1)]
+    test: Annotated[float, Field(gt=0, lt=1)]
+
+    @model_validator(mode="after")
+    def _leave_some_to_train(self):
+        if self.val + self.test >= 1:
+            raise ValueError(f"val + test is {self.val + self.test:g}, must be below 1")
+        return self
+
+
+class Data(Section):
+    """Which images, how large, and how they are split."""
+
+    name: Literal["fashion-mnist", "image-folder"]
+    source: str
+    image_size: Annotated[int, Field(ge=8)]
+    split_seed: Count
+    fractions: Fractions
+    limit_per_class: Annotated[int, Field(ge=4)] | None
+
+
+class Weights(Section):
+    """A file of weights and its SHA-256, so that a changed file is a changed parameter."""
+
+    path: str
+    sha256: Digest
+
+
+def _refuse_bare_path(value):
+    """Say what to write for a path without its digest."""
+    if isinstance(value, str) and Path(value).is_file():
+        raise ValueError(f"{value} is a path; write {{path: {value}, sha256: {sha256(Path(value))}, …}} (see README)")
+    return value
+
+
+class Model(Section):
+    """The network before pruning."""
+
+    name: Network
+    stem: Literal["imagenet", "small"]
+    pretrained: Annotated[Literal["imagenet"] | Weights | None, BeforeValidator(_refuse_bare_path)]
+
+
+class Checkpoint(Weights):
+    """A user's own trained network, with what its file does not say."""
+
+    classes: Annotated[list[str], Field(min_length=2)]
+    mean: Annotated[list[float], Field(min_length=3, max_length=3)]
+    std: Annotated[list[Annotated[float, Field(gt=0)]], Field(min_length=3, max_length=3)]
+
+
+class Augment(Section):
+    """Random changes of each training image."""
+
+    flip: bool
+    shift: Count
+
+
+class Training(Section):
+    """How weights are trained: stochastic gradient descent with Nesterov momentum."""
+
+    epochs: Count
+    batch_size: Annotated[int, Field(ge=2)]
+    learning_rate: Annotated[float, Field(gt=0, allow_inf_nan=False)]
+    schedule: Literal["one-cycle", "cosine"]
+    momentum: Annotated[float, Field(gt=0, lt=1)]
+    weight_decay: Annotated[float, Field(ge=0)]
+    label_smoothing: Fraction
+    select: Literal["best", "last"]
+    augment: Augment
+    precision: Literal["32-true", "bf16-mixed"]
+    channels_last: bool
+    threads: Positive
+
+
+class Train(Training):
+    """The baseline: trained, or taken from `checkpoint`."""
+
+    checkpoint: Annotated[Checkpoint | None, BeforeValidator(_refuse_bare_path)]
+
+
+class Layers(Section):
+    """Name patterns (`*`, `?`, `[…]`) of the layers that may be pruned."""
+
+    include: Annotated[list[str], Field(min_length=1)]
+    exclude: list[str]
+
+
+class Scores(Section):
+    """How the values of a criterion become one score a prunable unit."""
+
+    references_per_class: Positive
+    reduction: Literal["sum", "abs-sample", "abs-pixel"]
+    batch_size: Positive
+    normalisation: dict[Criterion, Literal["none", "l1", "l2", "mean"]]
+    coupled: dict[Criterion, Literal["sum", "mean", "max", "first"]]
+
+
+class Prune(Section):
+    """Criteria, budget and what follows each cut."""
+
+    criteria: Annotated[list[Criterion], Field(min_length=1)]
+    steps: Positive
+    unit: Literal["filters", "params", "macs"]
+    per_step: Annotated[float, Field(gt=0, lt=1)]
+    min_channels: Positive
+    layers: Layers
+    scores: Scores
+    recalibrate: Literal[0] | Annotated[int, Field(ge=2)]
+    finetune: Training
+
+    @model_validator(mode="after")
+    def _be_possible(self):
+        if self.steps * self.per_step >= 1:
+            raise ValueError(f"steps × per_step is {self.steps * self.per_step:g}, must be below 1")
+        _refuse_repeats("criteria", self.criteria)
+        for criterion in self.criteria:
+            for name in ("normalisation", "coupled"):
+                if criterion not in getattr(self.scores, name):
+                    raise ValueError(f"scores.{name} has no entry for {criterion}")
+        return self
+
+
+class Latency(Section):
+    """How the time of a forward pass is measured."""
+
+    batch_sizes: Annotated[list[Positive], Field(min_length=1)]
+    seconds: Annotated[float, Field(gt=0)]
+    threads: Positive
+
+
+class Evaluate(Section):
+    """How checkpoints are measured."""
+
+    batch_size: Positive
+    threads: Positive
+    latency: Latency
+
+
+class Params(Section):
+    """The whole of params.yaml."""
+
+    seeds: Annotated[list[Count], Field(min_length=1)]
+    data: Data
+    model: Model
+    train: Train
+    prune: Prune
+    evaluate: Evaluate
+
+    @model_validator(mode="after")
+    def _seeds_differ(self):
+        _refuse_repeats("seeds", self.seeds)
+        return self
+
+
+def load(path: Path) -> Params:
+    """Read and check a params.yaml.
+
+    Raises
+    ------
+    InputError
+        The file is missing or no YAML mapping, or a key is unknown, missing or out of range; the message names it.
+    """
+    try:
+        content = YAML(typ="safe").load(Path(path).read_text())
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise InputError(f"{path}: not UTF-8 text") from None
+    except MarkedYAMLError as error:
+        raise InputError(f"{path}: line {error.problem_mark.line + 1}: not valid YAML: {error.problem}") from None
+    except (YAMLError, ValueError) as error:
+        raise InputError(f"{path}: not valid YAML: {error}") from None
+    if not isinstance(content, dict):
+        raise InputError(f"{path}: must be a mapping with the sections {', '.join(Params.model_fields)}")
+    try:
+        return Params.model_validate(content)
+    except ValidationError as error:
+        problems = sorted(error.errors(), key=_rank)
+        more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+        raise InputError(f"{path}: {_describe(problems[0])}{more}") from None
+
+
+def _refuse_repeats(key: str, values: list) -> None:
+    repeated = {value for value in values if values.count(value) > 1}
+    if repeated:
+        raise ValueError(f"{key} names {', '.join(map(str, sorted(repeated)))} more than once")
+
+
+def _rank(problem: dict) -> int:
+    """Put an unknown key first, and last that a section is not the word it could be instead."""
+    if problem["type"] == "extra_forbidden":
+        return 0
+    return 2 if problem["type"] == "literal_error" and isinstance(problem["input"], dict) else 1
+
+
+def _describe(problem: dict) -> str:
+    """Return `key: what is wrong: what would be right` for one error of pydantic."""
+    names = [str(part) for part in problem["loc"]]
+    key = ".".join(name for name in names if name.replace("_", "").isalnum() and name not in ("Weights", "str"))
+    if problem["type"] == "extra_forbidden":
+        return f"{key}: unknown key{_suggest(names[-1], _siblings(names[:-1]))}"
+    if problem["type"] == "missing":
+        return f"{key}: missing"
+    if problem["type"] == "literal_error":
+        allowed = problem["ctx"]["expected"]
+        choices = [choice.strip(" '") for choice in allowed.replace(" or ", ", ").split(",")]
+        return f"{key}: {problem['input']!r} is none of {', '.join(choices)}{_suggest(str(problem['input']), choices)}"
+    if problem["type"] == "value_error":
+        return f"{key}: {problem['ctx']['error']}" if key else str(problem["ctx"]["error"])
+    message = problem["msg"].replace("Input should be", "must be").replace("String should", "must")
+    return f"{key}: {problem['input']!r} {message}"
+
+
+def _siblings(names: list[str]) -> list[str]:
+    """Return the keys of the section at `names`."""
+    section: type[BaseModel] = Params
+    for name in names:
+        if name in section.model_fields:
+            annotation = section.model_fields[name].annotation
+            options = [annotation, *getattr(annotation, "__args__", ())]
+            section = next(o for o in options if isinstance(o, type) and issubclass(o, BaseModel))
+    return list(section.model_fields)
+
+
+def _suggest(word: str, choices: list[str]) -> str:
+    near = difflib.get_close_matches(word, choices, n=1)
+    return f"; did you mean {near[0]}?" if near else f"; known are {', '.join(choices)}"

@@ -1,0 +1,1 @@
+"""Criteria, budget, selection and surgery."""

@@ -1,0 +1,40 @@
+"""Batch-norm statistics of a network that has just lost channels."""
+
+from collections.abc import Iterable
+
+import torch
+from torch import nn
+
+
+@torch.no_grad()
+def recalibrate(network: nn.Module, batches: Iterable[torch.Tensor]) -> float:
+    """Re-estimate running means and variances, in place, as plain averages over the batches.
+
+    Only batch norms work in training mode; weights do not change.
+
+    Parameters
+    ----------
+    batches : iterable of tensors
+        Normalised images, N x 3 x H x W, N > 1.
+
+    Returns
+    -------
+    float
+        Largest change of a running mean, in running standard deviations before.
+    """
+    norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
+    before = [(norm.running_mean.clone(), norm.running_var.clone(), norm.momentum) for norm in norms]
+    network.eval()
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None
+        norm.train()
+    for images in batches:
+        network(images)
+    network.eval()
+    largest = 0.0
+    for norm, (mean, variance, momentum) in zip(norms, before, strict=True):
+        norm.momentum = momentum
+        shift = (norm.running_mean - mean).abs() / (variance + norm.eps).sqrt()
+        largest = max(largest, shift.max().item())
+    return largest

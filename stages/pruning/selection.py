@@ -1,0 +1,106 @@
+"""Which channels to remove: the least relevant, until the budget is met."""
+
+import copy
+from bisect import bisect_left
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from stages.errors import InputError
+from stages.networks.size import Size, measure
+from stages.pruning.surgery import Group, remove
+
+COUPLED = {
+    "sum": lambda scores: scores.sum(0),
+    "mean": lambda scores: scores.mean(0),
+    "max": lambda scores: scores.amax(0),
+    "first": lambda scores: scores[0],
+}
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A channel of a group that may be removed, with its score."""
+
+    group: Group
+    channel: int
+    score: float
+
+
+def rank(groups: list[Group], scores: dict[str, torch.Tensor], coupled: str, min_channels: int) -> list[Candidate]:
+    """Return what may be removed, least relevant first; ties go by the network's order.
+
+    The score of a channel is taken together over the layers of its group. The `min_channels` best of each group
+    are no candidates.
+
+    Parameters
+    ----------
+    scores : dict
+        Layer name to one score a channel.
+    coupled : {"sum", "mean", "max", "first"}
+        Over the layers of a group. `first` takes the first layer alone: what random scores need, because a sum of
+        several draws would be larger than one draw.
+    """
+    candidates = []
+    for group in groups:
+        members = torch.stack([scores[name][indices] for name, indices in group.layers.items()])
+        together = COUPLED[coupled](members.double())
+        ascending = torch.argsort(together, stable=True).tolist()
+        removable = ascending[: max(0, group.channels - min_channels)]
+        candidates += [Candidate(group, channel, together[channel].item()) for channel in sorted(removable)]
+    return sorted(candidates, key=lambda candidate: candidate.score)
+
+
+def by_group(candidates: list[Candidate]) -> dict[str, list[int]]:
+    """Return the candidates' channels by the root of their group, as `surgery.remove` takes them."""
+    channels: dict[str, list[int]] = {}
+    for candidate in candidates:
+        channels.setdefault(candidate.group.root, []).append(candidate.channel)
+    return channels
+
+
+def size_without(shapes: nn.Module, image_size: int, candidates: list[Candidate]) -> Size:
+    """Return the exact size after removal, from the same surgery on a copy of `shapes` (on the meta device)."""
+    smaller = copy.deepcopy(shapes)
+    remove(smaller, image_size, by_group(candidates))
+    return measure(smaller, image_size)
+
+
+def select(
+    network: nn.Module, image_size: int, candidates: list[Candidate], unit: str, original: Size, fraction: float
+) -> list[Candidate]:
+    """Return the fewest of the least relevant candidates whose removal meets the budget.
+
+    Parameters
+    ----------
+    network : nn.Module
+        As it is now; earlier steps may have removed a part.
+    candidates : list of Candidate
+        Least relevant first.
+    unit : {"filters", "params", "macs"}
+        What the budget counts.
+    original : Size
+        Of the network before any pruning.
+    fraction : float
+        Of `original` to be gone after this step, earlier steps included.
+
+    Raises
+    ------
+    InputError
+        Even all candidates are too few; the message names the largest fraction that is reachable.
+    """
+    shapes = copy.deepcopy(network).to("meta")
+    whole = getattr(original, unit)
+    needed = fraction - 1e-9  # the fraction is a rounded product
+
+    def gone(count: int) -> float:
+        return 1 - getattr(size_without(shapes, image_size, candidates[:count]), unit) / whole
+
+    reachable = gone(len(candidates))
+    if reachable < needed:
+        raise InputError(
+            f"prune: {fraction:.4g} of the {unit} cannot be removed: prune.min_channels and prune.layers leave "
+            f"{int(reachable * 1e4) / 1e4:g} at most; lower prune.per_step or prune.steps"
+        )
+    return candidates[: bisect_left(range(len(candidates)), needed, key=gone)]

@@ -1,0 +1,94 @@
+"""Which channels stand and fall together, and their physical removal (torch-pruning's dependency graph)."""
+
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+
+import torch
+import torch_pruning
+from torch import nn
+
+from stages.networks.architectures import logits_layer, scored_layers
+
+
+@dataclass(frozen=True)
+class Group:
+    """Channels that several layers can lose only together, such as those of a residual stream.
+
+    Attributes
+    ----------
+    root : str
+        The first of the layers, in the network's order.
+    layers : dict
+        Layer name to the channel of that layer which belongs to each channel of the root.
+    """
+
+    root: str
+    layers: dict[str, list[int]]
+
+    @property
+    def channels(self) -> int:
+        """How many channels the root has."""
+        return len(self.layers[self.root])
+
+
+def dependency_graph(network: nn.Module, image_size: int) -> torch_pruning.DependencyGraph:
+    """Trace a network."""
+    device = next(network.parameters()).device
+    graph = torch_pruning.DependencyGraph()
+    return graph.build_dependency(network, torch.zeros(1, 3, image_size, image_size, device=device))
+
+
+def prunable_groups(network: nn.Module, image_size: int, include: list[str], exclude: list[str]) -> list[Group]:
+    """Return the groups all of whose layers may be pruned, in the network's order.
+
+    Parameters
+    ----------
+    include, exclude : list of str
+        Name patterns (`fnmatch`); a layer may be pruned if it matches one of `include` and none of `exclude`.
+    """
+    layers = scored_layers(network)
+    name_of = {layer: name for name, layer in layers.items()}
+    order = list(layers)
+    graph = dependency_graph(network, image_size)
+    head = network.get_submodule(logits_layer(network))
+    groups = []
+    for traced in graph.get_all_groups([head], [nn.Conv2d, nn.Linear]):
+        members = {
+            name_of[item.dep.target.module]: item
+            for item in traced
+            if item.dep.target.module in name_of and graph.is_out_channel_pruning_fn(item.dep.handler)
+        }
+        names = sorted(members, key=order.index)
+        if all(_allowed(name, include, exclude) for name in names):
+            groups.append(Group(names[0], {name: list(members[name].idxs) for name in names}))
+    return sorted(groups, key=lambda group: order.index(group.root))
+
+
+def remove(network: nn.Module, image_size: int, channels: dict[str, list[int]]) -> list[list]:
+    """Remove channels physically, in place, with everything that depends on them.
+
+    Parameters are replaced by smaller ones: an optimiser made before would train dead tensors.
+
+    Parameters
+    ----------
+    channels : dict
+        Root layer of a group to the channels to remove.
+
+    Returns
+    -------
+    list of [layer, is_output, channels]
+        The history that `stages.networks.checkpoint.replay` repeats.
+    """
+    graph = dependency_graph(network, image_size)
+    for root, chosen in channels.items():
+        layer = network.get_submodule(root)
+        prune = graph.get_pruner_of_module(layer).prune_out_channels
+        graph.get_pruning_group(layer, prune, sorted(chosen)).prune()
+    return [[layer, is_output, list(removed)] for layer, is_output, removed in graph.pruning_history()]
+
+
+def _allowed(name: str, include: list[str], exclude: list[str]) -> bool:
+    def matches(patterns: list[str]) -> bool:
+        return any(fnmatchcase(name, pattern) for pattern in patterns)
+
+    return matches(include) and not matches(exclude)

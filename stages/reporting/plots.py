@@ -1,0 +1,90 @@
+"""The study's plots, as SVG without dates or random identifiers: equal tables give equal files."""
+
+from pathlib import Path
+
+import matplotlib
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from stages.files import replacing
+from stages.reporting import tables
+
+matplotlib.rcParams.update({"svg.hashsalt": "study", "svg.fonttype": "none", "font.size": 9})
+COLOURS = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000"]  # Okabe & Ito
+AXES = {"macs": "MACs left", "params": "parameters left", "filters": "filters left"}
+TITLES = {"pruned": "right after each cut", "finetuned": "after fine-tuning"}
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Write a figure as SVG."""
+    with replacing(path) as temporary:
+        figure.savefig(temporary, format="svg", metadata={"Date": None, "Creator": None}, bbox_inches="tight")
+
+
+def metric_curves(table: pd.DataFrame, metric: str) -> Figure:
+    """Return a metric against the MACs, parameters and filters left, right after each cut and after fine-tuning.
+
+    One line a criterion (mean over seeds, with the range of the seeds shaded), the unpruned network as a dotted line.
+    """
+    figure = Figure(figsize=(11, 6.2), layout="constrained")
+    panels = figure.subplots(2, 3, sharey="row", squeeze=False)
+    for row, phase in zip(panels, TITLES, strict=True):
+        for axes, size in zip(row, AXES, strict=True):
+            _curves(axes, table, metric, phase, size)
+            axes.set_title(TITLES[phase])
+        row[0].set_ylabel(metric.replace("_", " ") + " (test)")
+    handles, labels = panels[0][0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels))
+    return figure
+
+
+def _curves(axes: Axes, table: pd.DataFrame, metric: str, phase: str, size: str) -> None:
+    whole = tables.baseline(table)
+    axes.axhline(whole[metric], color="grey", linestyle=":", label="unpruned")
+    criteria = [name for name in table["criterion"].unique() if name != "baseline"]
+    for colour, criterion in zip(COLOURS * len(criteria), criteria, strict=False):
+        chain = table[(table["criterion"] == criterion) & (table["phase"] == phase)]
+        steps = chain.groupby("step")
+        share = [1.0, *(steps[size].mean() / whole[size])]
+        style = "--" if criterion == "random" else "-"
+        axes.plot(share, [whole[metric], *steps[metric].mean()], style, marker="o", ms=3, color=colour, label=criterion)
+        if chain["seed"].nunique() > 1:
+            axes.fill_between(share[1:], steps[metric].min(), steps[metric].max(), color=colour, alpha=0.15, lw=0)
+    axes.set_xlim(1.02, 0)
+    axes.xaxis.set_major_formatter("{x:.0%}")
+    axes.set_xlabel(AXES[size])
+    axes.grid(alpha=0.3)
+
+
+def layer_shares(layers: pd.DataFrame) -> Figure:
+    """Return a map of the share of each layer's filters that is left after the last step, criterion by layer."""
+    last = layers[layers["step"] == layers["step"].max()]
+    share = (last["after"] / last["original"]).groupby([last["criterion"], last["layer"]], sort=False).mean().unstack()
+    share = share.loc[layers["criterion"].unique(), layers["layer"].unique()]
+    figure = Figure(figsize=(2 + 0.45 * share.shape[1], 1.6 + 0.4 * share.shape[0]), layout="constrained")
+    axes = figure.subplots()
+    image = axes.imshow(share, vmin=0, vmax=1, cmap="viridis", aspect="auto")
+    axes.set_yticks(range(share.shape[0]), share.index)
+    axes.set_xticks(range(share.shape[1]), share.columns, rotation=60, ha="right")
+    for y, x in [(y, x) for y in range(share.shape[0]) for x in range(share.shape[1])]:
+        value = share.iat[y, x]
+        axes.text(x, y, f"{100 * value:.0f}", ha="center", va="center", color="white" if value < 0.6 else "black")
+    axes.set_title("filters left in each layer after the last step (%)")
+    figure.colorbar(image, format=lambda value, _: f"{value:.0%}")
+    return figure
+
+
+def training_curves(history: pd.DataFrame) -> Figure:
+    """Return the baselines' training and validation loss and validation accuracy by epoch."""
+    figure = Figure(figsize=(8, 3), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    for seed, rows in history[history["criterion"] == "baseline"].groupby("seed"):
+        left.plot(rows["epoch"], rows["train_loss"], label=f"training, seed {seed}")
+        left.plot(rows["epoch"], rows["val_loss"], "--", label=f"validation, seed {seed}")
+        right.plot(rows["epoch"], rows["val_accuracy"], label=f"seed {seed}")
+    left.set(xlabel="epoch", ylabel="loss (nats)")
+    right.set(xlabel="epoch", ylabel="validation accuracy")
+    left.legend()
+    right.legend()
+    return figure

@@ -1,0 +1,278 @@
+"""The bridge from a DVC stage to Snakemake: `python -m stages.run STAGE`, the command of every stage in dvc.yaml.
+
+DVC owns versions, Snakemake owns jobs. DVC deletes a stage's outputs before it runs, so finished steps are kept where
+DVC never looks: `.work/STAGE/KEY/…`, from where Snakemake publishes them to the outputs. A KEY is a digest of the
+contents of everything a chain of jobs depends on (the stage's deps, and its params less those that only add jobs).
+So a killed run goes on where it was, one more step runs one step, and a changed input can never meet a stale step,
+whatever file times or Snakemake's own records say.
+
+STUDY_WORK names another work folder (to share steps between copies of a study); STUDY_KEEP how many runs of a stage
+keep their steps there (3). SNAKEMAKE_PROFILE says how jobs run (profiles/local).
+"""
+
+import contextlib
+import fcntl
+import getpass
+import hashlib
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import yaml
+
+from stages import command
+from stages.errors import InputError
+from stages.files import digest, sha256, write_json
+from stages.params import Params, load
+
+PARAMS = Path("params.yaml")
+RUN = Path(".snakemake/study")  # what the running stage leaves for its Snakefile
+LARGE = 64 * 2**20  # bytes from which a digest is remembered by size and modification time
+TAG = "STUDY_FOLDER"  # in the environment of every job: which study it belongs to
+
+
+def main() -> None:
+    """Run the stage that the command line names."""
+    if len(sys.argv) != 2:
+        raise InputError("usage: python -m stages.run STAGE, a stage of dvc.yaml")
+    name = sys.argv[1]
+    load(PARAMS)
+    stage = read_stage(name)
+    with sole_owner(name):
+        end_orphans()
+        frozen = freeze_params(RUN / name)
+        params = load(frozen)
+        keys = chain_keys(stage, params)
+        record_run(name, keys, finished=False)
+        status = snakemake(name, stage, keys, frozen)
+        if chain_keys(stage, params) != keys:  # some jobs may have read the old files, some the new ones
+            forget(name, keys)
+            print(f"{name}: a dependency changed while the stage ran; run it again", file=sys.stderr)
+            status = status or 1
+        elif status == 0 and used_values(stage, load(PARAMS)) != used_values(stage, params):
+            print(f"{name}: params.yaml changed while the stage ran; run it again", file=sys.stderr)
+            status = 1  # DVC would note the new values beside results of the old ones
+        if status == 0:
+            record_run(name, keys, finished=True)
+    sys.exit(status)
+
+
+def read_stage(name: str) -> dict:
+    """Return a stage of dvc.yaml with `${…}` filled in from params.yaml.
+
+    Raises
+    ------
+    InputError
+        There is no such stage.
+    """
+    stages = yaml.safe_load(Path("dvc.yaml").read_text())["stages"]
+    if name not in stages:
+        raise InputError(f"dvc.yaml: has no stage {name}; its stages are {', '.join(stages)}")
+    source = load(PARAMS).data.source
+    stage = stages[name]
+    return stage | {"deps": [dep.replace("${data.source}", source) for dep in stage.get("deps", [])]}
+
+
+def work_folder() -> Path:
+    """Return where finished steps are kept."""
+    return Path(os.environ.get("STUDY_WORK", ".work"))
+
+
+def used_values(stage: dict, params: Params) -> dict:
+    """Return the values of a stage's params by dotted name."""
+    values = params.model_dump()
+    return {name: _value(values, name) for name in stage["params"]}
+
+
+def chain_keys(stage: dict, params: Params) -> dict[str, str]:
+    """Return the key of each chain of jobs, by `criterion/seed`.
+
+    Parameters
+    ----------
+    stage : dict
+        Of dvc.yaml: `deps`, `params`, and in `meta` perhaps `incremental` and `reads`.
+    """
+    meta = stage.get("meta", {})
+    used = _without(used_values(stage, params), meta.get("incremental", []))
+    reads = meta.get("reads", [])
+    shared = [dep for dep in stage["deps"] if not any(template.startswith(f"{dep}/") for template in reads)]
+    digests = Digests()
+    common = [used, {dep: digests.of(Path(dep)) for dep in shared}]
+    keys = {}
+    for seed in params.seeds:
+        for criterion in ["baseline", *params.prune.criteria]:
+            paths = [template.format(criterion=criterion, seed=seed) for template in reads]
+            content = [*common, {path: digests.of(Path(path)) for path in paths}]
+            key = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+            keys[f"{criterion}/{seed}"] = key
+    digests.save()
+    return keys
+
+
+class Digests:
+    """Digests of files and folders; those of large files are remembered by size and modification time."""
+
+    def __init__(self):
+        self.file = RUN / "digests.json"
+        with contextlib.suppress(OSError, ValueError):
+            self.known = json.loads(self.file.read_text())
+        self.known = getattr(self, "known", {})
+
+    def of(self, path: Path) -> str:
+        """Return the digest of a file, or of the names and digests below a folder; `absent` where there is none."""
+        return digest(path, self._of_file) if path.exists() else "absent"
+
+    def _of_file(self, path: Path) -> str:
+        status = path.stat()
+        if status.st_size < LARGE:
+            return sha256(path)
+        state = [status.st_size, status.st_mtime_ns, status.st_ino]
+        remembered = self.known.get(str(path))
+        if not remembered or remembered[0] != state:
+            self.known[str(path)] = remembered = [state, sha256(path)]
+        return remembered[1]
+
+    def save(self) -> None:
+        """Write what was remembered."""
+        write_json(self.file, self.known)
+
+
+@contextlib.contextmanager
+def sole_owner(name: str) -> Iterator[None]:
+    """Hold the folder for this run. The lock is the kernel's: however the holder ends, it is free.
+
+    Raises
+    ------
+    InputError
+        Another run holds it (and still does after ten seconds: one that was told to stop needs a moment).
+    """
+    RUN.mkdir(parents=True, exist_ok=True)
+    with (RUN / "owner").open("a+") as lock:
+        for attempt in range(20):
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                lock.seek(0)
+                if attempt == 19:
+                    raise InputError(f"{Path.cwd()}: held by another run: {lock.read().strip()}") from None
+                time.sleep(0.5)
+        lock.seek(0)
+        lock.truncate()
+        lock.write(f"stage {name}, process {os.getpid()} of {getpass.getuser()} on {socket.gethostname()}\n")
+        lock.flush()
+        yield
+
+
+def end_orphans() -> None:
+    """End jobs that a killed run of this folder left behind; the caller holds the folder, so they have no owner."""
+    mine = str(Path.cwd())
+    orphans = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            if process.environ().get(TAG) == mine and process.pid != os.getpid():
+                process.kill()
+                orphans.append(process)
+    if orphans:
+        print(f"ended {len(orphans)} processes that a killed run had left", flush=True)
+        psutil.wait_procs(orphans, timeout=10)
+
+
+def freeze_params(folder: Path) -> Path:
+    """Copy params.yaml, so that an edit during a run reaches the next run, not half of this; return the copy."""
+    folder.mkdir(parents=True, exist_ok=True)
+    return Path(shutil.copyfile(PARAMS, folder / "params.yaml"))
+
+
+def snakemake_command(name: str, stage: dict, keys: dict[str, str], frozen: Path) -> list[str]:
+    """Return the command that runs a stage's rules with frozen params; its last words are `--` and the target."""
+    configuration = frozen.with_name("run.json")
+    write_json(configuration, {"work": str(work_folder()), "params": str(frozen), "keys": keys})
+    profile = os.environ.get("SNAKEMAKE_PROFILE", "profiles/local")
+    # A file that exists is complete (stages.files.replacing). Snakemake's own marks of incomplete outputs would rerun
+    # jobs that were done, and with them it has been seen to leave out the jobs that follow.
+    arguments = ["--profile", profile, "--nolock", "--ignore-incomplete", "--configfile", str(configuration)]
+    arguments += ["--allowed-rules", *stage["meta"]["rules"], "--", f"stage_{name}"]
+    return [sys.executable, "-m", "snakemake", *arguments]
+
+
+def snakemake(name: str, stage: dict, keys: dict[str, str], frozen: Path) -> int:
+    """Run the stage's rules to their end and return Snakemake's exit status."""
+    for key in keys.values():
+        (work_folder() / name / key).mkdir(parents=True, exist_ok=True)
+    environment = os.environ | {TAG: str(Path.cwd()), "PYTHONUNBUFFERED": "1"}
+    *options, separator, target = snakemake_command(name, stage, keys, frozen)
+    # Missing files alone decide. Where a changed rule or list of inputs makes Snakemake rerun a job whose output is
+    # there, it leaves out the jobs behind ancient() inputs, and the stage ends without its outputs.
+    arguments = [*options, "--rerun-triggers", "mtime", separator, target]
+    process = subprocess.Popen(arguments, env=environment, process_group=0)
+
+    def interrupt(number, frame):
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, number)
+
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, interrupt)
+    parent = os.getppid()
+    while True:
+        try:
+            return process.wait(timeout=0.5)
+        except subprocess.TimeoutExpired:
+            if "DVC_ROOT" in os.environ and os.getppid() != parent:  # DVC was killed: nobody would take the outputs
+                interrupt(signal.SIGTERM, None)
+
+
+def forget(name: str, keys: dict[str, str]) -> None:
+    """Delete the steps of these keys."""
+    for key in set(keys.values()):
+        shutil.rmtree(work_folder() / name / key, ignore_errors=True)
+
+
+def record_run(name: str, keys: dict[str, str], finished: bool) -> None:
+    """Note which keys a run uses; when it has finished, delete steps that no run uses any more.
+
+    The newest finished runs of the stage keep their steps, and so does every run that has not finished: it was killed
+    and may go on, or it is another copy of the study that shares the work folder.
+    """
+    record = work_folder() / name / "runs.json"
+    runs = json.loads(record.read_text()) if record.exists() else []
+    used = sorted(set(keys.values()))
+    runs = [*(run for run in runs if run["keys"] != used), {"keys": used, "finished": finished}]
+    newest = [run for run in runs if run["finished"]][-int(os.environ.get("STUDY_KEEP", "3")) :]
+    runs = [run for run in runs if run in newest or not run["finished"]]
+    write_json(record, runs)
+    if finished:
+        for folder in record.parent.iterdir():
+            if folder.is_dir() and not any(folder.name in run["keys"] for run in runs):
+                shutil.rmtree(folder, ignore_errors=True)
+
+
+def _value(values: dict, dotted: str):
+    for name in dotted.split("."):
+        values = values[name]
+    return values
+
+
+def _without(used: dict, names: list[str]) -> dict:
+    """Return a copy of `used` (dotted name to value) without the dotted `names`, at whatever depth they are."""
+    kept = {}
+    for name, value in used.items():
+        if name in names:
+            continue
+        if isinstance(value, dict):
+            inner = _without({f"{name}.{key}": part for key, part in value.items()}, names)
+            value = {dotted.removeprefix(f"{name}."): part for dotted, part in inner.items()}
+        kept[name] = value
+    return kept
+
+
+if __name__ == "__main__":
+    command.run(main)

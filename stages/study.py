@@ -1,0 +1,151 @@
+"""Commands for people, beside the graph.
+
+By hand::
+
+    python -m stages.study check            # params.yaml against its schema
+    python -m stages.study status           # which stages are done, and the jobs that would run for the others
+    python -m stages.study table            # the table of the last study, and where its plots are
+    python -m stages.study export NAME      # its small results to docs/results/NAME, with what made them
+"""
+
+import json
+import platform
+import shutil
+import subprocess
+from importlib.metadata import version
+from pathlib import Path
+
+from stages import command, run
+from stages.errors import InputError
+from stages.files import replacing
+from stages.params import load
+
+TABLE = Path("metrics/pruning.csv")
+VERSIONED_CODE = ["stages", "Snakefile", "dvc.yaml", "params.yaml", "requirements.lock"]
+
+
+def main() -> None:
+    """Run one of the commands."""
+    parser = command.Parser(prog="python -m stages.study", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True, parser_class=command.Parser)
+    for function in (check, status, table):
+        commands.add_parser(function.__name__).set_defaults(function=lambda _, function=function: function())
+    exporter = commands.add_parser("export")
+    exporter.add_argument("name")
+    exporter.set_defaults(function=lambda arguments: export(arguments.name))
+    arguments = parser.parse_args()
+    arguments.function(arguments)
+
+
+def check() -> None:
+    """Refuse a wrong params.yaml, or one whose data are not there, with one line."""
+    source = Path(load(run.PARAMS).data.source)
+    if not source.exists():
+        raise InputError(f"{run.PARAMS}: data.source: {source}: no such file or folder")
+
+
+def status() -> None:
+    """Print, for each stage of dvc.yaml, whether it is done; for the first that is not, the jobs that would run."""
+    import yaml
+
+    params = load(run.PARAMS)
+    answer = subprocess.run(["dvc", "status", "--json"], capture_output=True, text=True)
+    if answer.returncode:
+        raise InputError(f"dvc status: {answer.stderr.strip()}")
+    changed = json.loads(answer.stdout)
+    first = True
+    for name in yaml.safe_load(Path("dvc.yaml").read_text())["stages"]:
+        if name not in changed:
+            print(f"{name}: done")
+        elif first:
+            first = False
+            print(f"{name}: to run")
+            stage = run.read_stage(name)
+            frozen = run.freeze_params(run.RUN / name)  # no stage is running: `dvc status` would have said so
+            command_line = run.snakemake_command(name, stage, run.chain_keys(stage, params), frozen)
+            for job, count in _planned(command_line):
+                print(f"    {job} {count}")
+        else:
+            print(f"{name}: to run after it")
+
+
+def _planned(snakemake: list[str]) -> list[tuple[str, int]]:
+    """Return the rules that Snakemake would run and how often, without targets and publishing."""
+    *options, separator, target = snakemake
+    dry = [*options, "--dry-run", "--quiet", "rules", "reason", "host", separator, target]
+    answer = subprocess.run(dry, capture_output=True, text=True)
+    if answer.returncode:
+        raise InputError(f"snakemake --dry-run: {(answer.stdout + answer.stderr).strip().splitlines()[-1]}")
+    rows = [line.split() for line in answer.stdout.partition("Job stats:")[2].partition("\n\n")[0].splitlines()]
+    jobs = [(row[0], int(row[1])) for row in rows if len(row) == 2 and row[1].isdigit()]
+    return [(name, count) for name, count in jobs if not name.startswith(("stage_", "publish_", "total"))]
+
+
+def table() -> None:
+    """Print the table of metrics/pruning.csv."""
+    from stages.reporting import tables
+
+    print(f"\n{tables.in_words(_rows())}\n")
+    print(f"Every number: {TABLE}   Plots: {', '.join(map(str, sorted(Path('metrics/plots').glob('*.svg'))))}")
+    print("To see them beside those of another commit: .venv/bin/dvc plots diff")
+
+
+def export(name: str) -> None:
+    """Copy the study's small results and its parameters to docs/results/NAME, with a page that says what made them.
+
+    Raises
+    ------
+    InputError
+        There are no results, they are not those of the parameters, or the code is not committed.
+    """
+    from stages.reporting import tables
+
+    rows = _rows()
+    dirty = _output("git", "status", "--porcelain", "--", *VERSIONED_CODE)
+    if dirty:
+        raise InputError(f"{dirty.split()[-1]}: not committed; results name the commit that made them")
+    if _output("dvc", "status", "--json") != "{}":
+        raise InputError(f"{TABLE}: not that of {run.PARAMS} and the code as they are; `dvc repro` makes it")
+    folder = Path("docs/results") / name
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    metrics = Path("metrics")
+    for source in [run.PARAMS, *metrics.glob("*.json"), *metrics.glob("*.csv"), *metrics.glob("plots/*")]:
+        shutil.copy(source, folder)
+    packages = ", ".join(f"{package} {version(package)}" for package in ("torch", "zennit", "torch-pruning"))
+    page = [
+        f"# Results: {name}",
+        f"Made at commit {_output('git', 'rev-parse', 'HEAD')} by `dvc repro`, with the params.yaml beside this page, "
+        f"on {_processor()} (Python {platform.python_version()}, {packages}); written by `make results-{name}`.",
+        tables.title(rows),
+        tables.markdown(rows),
+        "After every step:",
+        tables.steps_markdown(rows),
+        "![accuracy](accuracy.svg)",
+        "![filters left in each layer](layers.svg)",
+    ]
+    with replacing(folder / "README.md") as temporary:
+        temporary.write_text("\n\n".join(page) + "\n")
+    print(f"{folder}/README.md")
+
+
+def _rows():
+    import pandas as pd
+
+    if not TABLE.exists():
+        raise InputError(f"{TABLE}: does not exist yet; `make run` makes it")
+    return pd.read_csv(TABLE)
+
+
+def _output(*arguments: str) -> str:
+    return subprocess.run(arguments, capture_output=True, text=True, check=True).stdout.strip()
+
+
+def _processor() -> str:
+    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
+    models = [line.partition(": ")[2] for line in lines if line.startswith("model name")]
+    return f"{len(models)} cores of {models[0]}" if models else platform.machine()
+
+
+if __name__ == "__main__":
+    command.run(main)

@@ -1,0 +1,135 @@
+"""Training: batches from the prepared array, stochastic gradient descent, one row of history an epoch."""
+
+import hashlib
+import json
+import math
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from lightning_fabric import Fabric
+from torch import nn
+from torch.nn.functional import cross_entropy
+from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler, OneCycleLR
+
+from stages.datasets.store import Prepared, derived_seed
+from stages.errors import InputError
+from stages.networks.checkpoint import Architecture
+from stages.params import Training
+from stages.training import resume
+from stages.training.augment import augment
+from stages.training.validation import row_of_untrained, validate
+
+
+def fit(
+    network: nn.Module,
+    architecture: Architecture,
+    data: Prepared,
+    settings: Training,
+    seed: int,
+    device: torch.device,
+    state_file: Path,
+) -> Iterator[dict[str, float]]:
+    """Train a network in place, yielding a row of history after each epoch; at the end it holds the chosen weights.
+
+    All that is random in an epoch comes from `seed` and the epoch's number, and the state after each epoch is kept
+    in `state_file`: a run that was killed goes on after its last whole epoch and ends with the same weights. Rows
+    of epochs that an earlier run finished are yielded again, first.
+
+    Parameters
+    ----------
+    network : nn.Module
+        As built or loaded; moved to `device` and back to the CPU.
+    state_file : Path
+        Deleted when training ends. A state of another training (other settings, weights, data or seed) is not used.
+
+    Raises
+    ------
+    InputError
+        The training diverged.
+
+    Yields
+    ------
+    dict
+        epoch (from 1), learning_rate (at its end), train_loss, train_accuracy, val_loss, val_accuracy,
+        val_balanced_accuracy; training values are running means over the epoch, with augmentation. With no epochs,
+        one row of epoch 0 without training values.
+    """
+    if not settings.epochs:
+        yield row_of_untrained(network.eval(), architecture, data, settings.batch_size)
+        return
+    rows = data.rows("train")
+    steps = max(1, len(rows) // settings.batch_size)
+    network.to(device, memory_format=architecture.memory_format).train()
+    optimiser = torch.optim.SGD(
+        network.parameters(),
+        settings.learning_rate,
+        momentum=settings.momentum,
+        weight_decay=settings.weight_decay,
+        nesterov=True,
+    )
+    schedule = _schedule(optimiser, settings, steps)
+    fingerprint = _fingerprint(network, data, settings, seed)
+    history, best = resume.load(state_file, fingerprint, network, optimiser, schedule)
+    yield from history
+
+    fabric = Fabric(accelerator=device.type, devices=1, precision=settings.precision)
+    model, fabric_optimiser = fabric.setup(network, optimiser)
+    for epoch in range(len(history) + 1, settings.epochs + 1):
+        torch.manual_seed(derived_seed(seed, epoch))
+        order = rows[torch.randperm(len(rows)).numpy()]
+        model.train()
+        loss_sum = correct = seen = 0
+        for step in range(steps):
+            images, labels = data.batch(order[step * settings.batch_size : (step + 1) * settings.batch_size])
+            images = augment(images.to(device), settings.augment.flip, settings.augment.shift)
+            labels = labels.to(device)
+            logits = model(architecture.normalise(images))
+            loss = cross_entropy(logits.float(), labels, label_smoothing=settings.label_smoothing)
+            fabric_optimiser.zero_grad()
+            fabric.backward(loss)
+            fabric_optimiser.step()
+            schedule.step()
+            loss_sum += loss.item() * len(labels)
+            correct += (logits.argmax(1) == labels).sum().item()
+            seen += len(labels)
+        network.eval()
+        with fabric.autocast():
+            validation = validate(network, architecture, data, settings.batch_size)
+        row = {
+            "epoch": epoch,
+            "learning_rate": schedule.get_last_lr()[0],
+            "train_loss": loss_sum / seen,
+            "train_accuracy": correct / seen,
+            **validation,
+        }
+        if not math.isfinite(row["val_loss"]):
+            raise InputError(
+                f"learning_rate: {settings.learning_rate:g} let the training diverge in epoch {epoch}; lower it"
+            )
+        history.append(row)
+        if settings.select == "best" and row["val_loss"] <= min(past["val_loss"] for past in history):
+            best = {name: tensor.detach().cpu().clone() for name, tensor in network.state_dict().items()}
+        if epoch < settings.epochs:
+            resume.save(state_file, fingerprint, network, optimiser, schedule, history, best)
+        yield row
+    if best:
+        network.load_state_dict(best)
+    network.to("cpu").eval()
+    state_file.unlink(missing_ok=True)
+
+
+def _schedule(optimiser: torch.optim.Optimizer, settings: Training, steps: int) -> LRScheduler:
+    total = settings.epochs * steps
+    if settings.schedule == "one-cycle":
+        return OneCycleLR(optimiser, settings.learning_rate, total_steps=total, cycle_momentum=False)
+    return CosineAnnealingLR(optimiser, total)
+
+
+def _fingerprint(network: nn.Module, data: Prepared, settings: Training, seed: int) -> str:
+    """Return a digest of all that decides how training goes."""
+    total = hashlib.sha256(json.dumps([settings.model_dump(), data.description, seed], sort_keys=True).encode())
+    for name, tensor in network.state_dict().items():
+        total.update(name.encode())
+        total.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+    return total.hexdigest()

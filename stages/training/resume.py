@@ -1,0 +1,68 @@
+"""The state of a training between two epochs, in one file that is complete or absent. No pickle."""
+
+import json
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from stages.files import replacing
+
+Weights = dict[str, torch.Tensor]
+
+
+def save(
+    path: Path,
+    fingerprint: str,
+    network: nn.Module,
+    optimiser: Optimizer,
+    schedule: LRScheduler,
+    history: list[dict[str, float]],
+    best: Weights,
+) -> None:
+    """Write weights, momentum, schedule, history and the best weights so far."""
+    groups = {"now": network.state_dict(), "best": best, "momentum": _momentum(network, optimiser)}
+    tensors = {
+        f"{group}:{name}": tensor.detach().cpu().contiguous().clone()
+        for group, members in groups.items()
+        for name, tensor in members.items()
+    }
+    document = {"fingerprint": fingerprint, "schedule": schedule.state_dict(), "history": history}
+    with replacing(path) as temporary:
+        save_file(tensors, temporary, {"training": json.dumps(document)})
+
+
+def load(
+    path: Path, fingerprint: str, network: nn.Module, optimiser: Optimizer, schedule: LRScheduler
+) -> tuple[list[dict[str, float]], Weights]:
+    """Restore a training in place; return its history and best weights, both empty where there is none to resume.
+
+    A file that is absent, unreadable, or of another training leaves everything as it is.
+    """
+    try:
+        with safe_open(path, "pt") as file:
+            document = json.loads((file.metadata() or {}).get("training", "{}"))
+            tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
+    except (OSError, SafetensorError, ValueError):
+        return [], {}
+    if document.get("fingerprint") != fingerprint:
+        return [], {}
+    groups: dict[str, Weights] = {"now": {}, "best": {}, "momentum": {}}
+    for key, tensor in tensors.items():
+        group, name = key.split(":", 1)
+        groups[group][name] = tensor
+    network.load_state_dict(groups["now"])
+    for name, parameter in network.named_parameters():
+        optimiser.state[parameter]["momentum_buffer"] = torch.empty_like(parameter).copy_(groups["momentum"][name])
+    schedule.load_state_dict(document["schedule"])
+    for group, rate in zip(optimiser.param_groups, schedule.get_last_lr(), strict=True):
+        group["lr"] = rate
+    return document["history"], groups["best"]
+
+
+def _momentum(network: nn.Module, optimiser: Optimizer) -> Weights:
+    return {name: optimiser.state[parameter]["momentum_buffer"] for name, parameter in network.named_parameters()}

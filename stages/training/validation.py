@@ -1,0 +1,28 @@
+"""How a network does on the validation split."""
+
+from torch import nn
+from torch.nn.functional import cross_entropy
+
+from stages.datasets.store import Prepared
+from stages.networks.checkpoint import Architecture
+from stages.networks.predict import predict
+from stages.reporting.metrics import balanced_accuracy
+
+
+def validate(network: nn.Module, architecture: Architecture, data: Prepared, batch_size: int) -> dict[str, float]:
+    """Return val_loss (mean cross-entropy, nats), val_accuracy and val_balanced_accuracy of a network in eval mode."""
+    logits, labels = predict(network, architecture, data, data.rows("val"), batch_size)
+    predicted = logits.argmax(1)
+    return {
+        "val_loss": cross_entropy(logits, labels).item(),
+        "val_accuracy": (predicted == labels).double().mean().item(),
+        "val_balanced_accuracy": balanced_accuracy(labels.numpy(), predicted.numpy(), len(data.classes)),
+    }
+
+
+def row_of_untrained(
+    network: nn.Module, architecture: Architecture, data: Prepared, batch_size: int
+) -> dict[str, float | None]:
+    """Return the one row of history of a network that is taken as it is: epoch 0, validation alone."""
+    row: dict[str, float | None] = dict.fromkeys(("epoch", "learning_rate", "train_loss", "train_accuracy"))
+    return row | {"epoch": 0} | validate(network, architecture, data, batch_size)

@@ -1,0 +1,79 @@
+"""A small prepared data set and small trained-looking networks, shared by the tests."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from stages.datasets import fashion_mnist, splits, store
+from stages.networks import architectures
+from stages.networks.checkpoint import Architecture
+from stages.params import load
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def embedded():
+    return ROOT / "data" / "embedded" / "fashion-mnist.npz"
+
+
+@pytest.fixture(scope="session")
+def params():
+    return load(ROOT / "params.yaml")
+
+
+@pytest.fixture(scope="session")
+def prepared_folder(tmp_path_factory, embedded):
+    folder = tmp_path_factory.mktemp("prepared")
+    source = fashion_mnist.read(embedded)
+    records = source.records.assign(
+        split=splits.assign(source.records, source.classes, {"val": 0.125, "test": 0.25}, 0)
+    )
+    rows = splits.limit(records, 40, 0)
+    chosen = records.iloc[rows].reset_index(drop=True)
+    store.write(folder, "fashion-mnist", source.classes, chosen, (source.image(row) for row in rows), 16, "0" * 64)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def prepared(prepared_folder):
+    return store.load(prepared_folder)
+
+
+def lively(network, seed=0):
+    """Give batch norms statistics and weights as training would leave them: none of them trivial."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def uniform(like, low, high):
+        return torch.rand(like.shape, generator=generator) * (high - low) + low
+
+    for module in network.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.running_mean.copy_(uniform(module.running_mean, -0.3, 0.3))
+            module.running_var.copy_(uniform(module.running_var, 0.5, 2))
+            module.weight.data.copy_(uniform(module.weight, 0.5, 1.5))
+            module.bias.data.copy_(uniform(module.bias, -0.3, 0.3))
+    return network.eval()
+
+
+@pytest.fixture
+def build():
+    """Return a function that makes a lively network of ten classes."""
+
+    def make(name, stem="imagenet", seed=0):
+        torch.manual_seed(seed)
+        return lively(architectures.build(name, stem, 10), seed)
+
+    return make
+
+
+@pytest.fixture
+def architecture(prepared):
+    return Architecture("resnet8", "imagenet", prepared.classes, 16, [0.2] * 3, [0.3] * 3, channels_last=False)
+
+
+@pytest.fixture
+def images():
+    return torch.from_numpy(np.random.default_rng(0).normal(size=(6, 3, 32, 32)).astype(np.float32))

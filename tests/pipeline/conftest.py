@@ -1,0 +1,200 @@
+"""A study of seconds in a temporary git repository, run by the real DVC and Snakemake."""
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from ruamel.yaml import YAML
+
+ROOT = Path(__file__).resolve().parents[2]
+JOB = re.compile(r"^\S+ (prepare(?=:)|(?:train|relevance|prune|evaluate):? (?:\w+ )?seed \d+(?: step \d+)?)", re.M)
+
+
+class Study:
+    """A copy of the project with a small params.yaml."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        self.environment = os.environ | {
+            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+            "STUDY_DEVICE": "cpu",
+            "DVC_SITE_CACHE_DIR": str(folder / ".site"),
+            **{f"GIT_{who}_{what}": "a@b.example" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")},
+        }
+
+    def run(self, *command, status=0, **environment):
+        """Run a command in the study and return all it printed; fail if its exit status is not `status`."""
+        answer = subprocess.run(
+            command, cwd=self.folder, env=self.environment | environment, text=True,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
+        )  # fmt: skip
+        assert status is None or answer.returncode == status, f"{command} -> {answer.returncode}\n{answer.stdout}"
+        return answer.stdout
+
+    def repro(self, **environment):
+        """Run `dvc repro` and return which jobs ran, such as `prune lrp seed 0 step 1`."""
+        return jobs(self.run("dvc", "repro", **environment))
+
+    def start(self, **environment):
+        """Start `dvc repro` in a process group of its own, its output in `repro.log`."""
+        with (self.folder / "repro.log").open("w") as log:
+            return subprocess.Popen(
+                ["dvc", "repro"], cwd=self.folder, env=self.environment | environment, stdout=log, stderr=log,
+                stdin=subprocess.DEVNULL, start_new_session=True,
+            )  # fmt: skip
+
+    def wait_for(self, text, seconds=120):
+        """Wait until `repro.log` holds `text`."""
+        end = time.monotonic() + seconds
+        while text not in (self.folder / "repro.log").read_text():
+            assert time.monotonic() < end, (self.folder / "repro.log").read_text()
+            time.sleep(0.1)
+
+    def processes(self):
+        """Return the processes that work in the study's folder."""
+        found = []
+        for entry in Path("/proc").glob("[0-9]*"):
+            try:
+                if Path(os.readlink(entry / "cwd")) == self.folder and int(entry.name) != os.getpid():
+                    found.append(int(entry.name))
+            except OSError:
+                continue
+        return found
+
+    def kill_all(self):
+        """Kill every process of the study at once, as when the machine goes down."""
+        for process in self.processes():
+            try:
+                os.kill(process, signal.SIGKILL)
+            except ProcessLookupError:
+                continue
+        while self.processes():
+            time.sleep(0.05)
+
+    def edit(self, **values):
+        """Set dotted keys (with `__` for the dot) in params.yaml, keeping its comments."""
+        yaml = YAML()
+        yaml.width = 4096
+        path = self.folder / "params.yaml"
+        content = yaml.load(path.read_text())
+        for key, value in values.items():
+            *sections, name = key.split("__")
+            section = content
+            for part in sections:
+                section = section[part]
+            section[name] = value
+        with path.open("w") as stream:
+            yaml.dump(content, stream)
+
+    def commit(self, message):
+        """Commit everything git does not ignore."""
+        self.run("git", "add", "-A")
+        self.run("git", "commit", "-q", "-m", message)
+
+    def read(self, path):
+        """Return the text of a file of the study."""
+        return (self.folder / path).read_text()
+
+    def files(self, folder):
+        """Return the contents of the files below a folder by name."""
+        top = self.folder / folder
+        return {file.relative_to(top).as_posix(): file.read_bytes() for file in top.rglob("*") if file.is_file()}
+
+    def results(self):
+        """Return everything versioned that two equal studies have equal: all but measured times."""
+        found = {}
+        for folder in ("data/prepared", "models", "metrics"):
+            found |= {f"{folder}/{name}": content for name, content in self.files(folder).items()}
+        return {name: content for name, content in found.items() if not name.endswith(("latency.csv", ".gitignore"))}
+
+
+def jobs(output):
+    """Return the jobs that a run's output names."""
+    found = {match.group(1).replace(":", "") for match in JOB.finditer(output)}
+    return {re.sub(r"^(evaluate \S+ seed \d+).*", r"\1", job) for job in found}
+
+
+def step(criterion, number, seed=0):
+    """Return the two jobs of a step."""
+    return {f"{stage} {criterion} seed {seed} step {number}" for stage in ("relevance", "prune")}
+
+
+def evaluated(*criteria, seed=0):
+    """Return the evaluation jobs of these chains."""
+    return {f"evaluate {criterion} seed {seed}" for criterion in criteria}
+
+
+def clone_of_the_project(folder):
+    """Copy what git tracks or would track, and make it a repository."""
+    folder.mkdir(parents=True)
+    names = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT, capture_output=True, text=True, check=True,
+    ).stdout  # fmt: skip
+    for name in filter(None, names.split("\0")):
+        if (ROOT / name).exists() and not name.startswith(("metrics/", "docs/", "dvc.lock")):
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, folder / name)
+    (folder / "metrics").mkdir(exist_ok=True)
+    shutil.copy2(ROOT / "metrics" / ".gitignore", folder / "metrics")
+    study = Study(folder)
+    study.run("git", "init", "-q", "-b", "main")
+    with (folder / ".git" / "info" / "exclude").open("a") as stream:
+        stream.write("repro.log\n.site\n")
+    return study
+
+
+SMALL = {
+    "data__image_size": 16,
+    "data__limit_per_class": 40,
+    "model__name": "resnet8",
+    "train__epochs": 2,
+    "train__batch_size": 32,
+    "train__threads": 1,
+    "prune__criteria": ["lrp", "weight"],
+    "prune__steps": 2,
+    "prune__per_step": 0.2,
+    "prune__min_channels": 2,
+    "prune__recalibrate": 100,
+    "prune__scores__coupled": {"lrp": "sum", "weight": "sum", "gradient": "mean", "taylor": "max", "random": "first"},
+    "prune__finetune__batch_size": 32,
+    "evaluate__latency__batch_sizes": [1],
+    "evaluate__latency__seconds": 0.01,
+}
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory):
+    """Return a finished study, committed; not to be changed."""
+    study = clone_of_the_project(tmp_path_factory.mktemp("study") / "a study")
+    study.edit(**SMALL)
+    study.commit("small study")
+    study.first_jobs = study.repro()
+    study.commit("results")
+    return study
+
+
+@pytest.fixture
+def study(finished, tmp_path):
+    """Return a copy of the finished study that a test may change."""
+    folder = tmp_path / "copy"
+    subprocess.run(["cp", "-a", finished.folder, folder], check=True)
+    copy = Study(folder)
+    yield copy
+    copy.kill_all()
+
+
+@pytest.fixture
+def fresh(tmp_path):
+    """Return a study of which nothing has run."""
+    study = clone_of_the_project(tmp_path / "fresh")
+    study.edit(**SMALL)
+    study.commit("small study")
+    yield study
+    study.kill_all()

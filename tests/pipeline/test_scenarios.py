@@ -1,0 +1,285 @@
+"""What DVC and Snakemake together could get wrong; the scenarios' numbers are those of docs/architecture.md."""
+
+import json
+import os
+import signal
+import subprocess
+
+import pytest
+
+from tests.pipeline.conftest import Study, evaluated, jobs, step
+
+pytestmark = pytest.mark.slow
+
+STEPS = step("lrp", 1) | step("lrp", 2) | step("weight", 1) | step("weight", 2)
+CLEAN = "Data and pipelines are up to date."
+
+
+def test_s1_new_file_times_run_nothing(study):
+    for folder in ("stages", "data", "models", "metrics", "Snakefile", "dvc.yaml"):
+        study.run("find", folder, "-exec", "touch", "{}", "+")
+    assert study.repro() == set()
+
+
+def test_s2_an_interrupted_run_goes_on_where_it_was(study):
+    study.edit(prune__recalibrate=90)
+    dvc = study.start()
+    study.wait_for("prune lrp seed 0 step 1")
+    os.killpg(dvc.pid, signal.SIGINT)
+    assert dvc.wait(timeout=30) != 0
+    again = study.repro()
+    assert "relevance lrp seed 0 step 1" not in again
+    assert step("lrp", 2) <= again
+
+
+def test_s4_a_run_that_goes_on_is_named_to_whoever_starts_a_second(study):
+    study.edit(prune__recalibrate=90)
+    first = study.start()
+    study.wait_for("Job stats")
+    output = study.run("python", "-m", "stages.run", "prune", status=2)
+    assert "held by another run: stage prune, process" in output
+    assert len(output.splitlines()) == 1
+    assert first.wait(timeout=120) == 0
+
+
+def test_s4_dvc_told_to_stop_leaves_no_process_behind(study):
+    study.edit(prune__recalibrate=90)
+    dvc = study.start()
+    study.wait_for("prune lrp seed 0 step 1")
+    dvc.terminate()
+    dvc.wait()
+    again = study.repro()
+    assert "relevance lrp seed 0 step 1" not in again
+    assert study.processes() == []
+
+
+def test_s7_a_stale_step_is_impossible(study, fresh, tmp_path):
+    """Clone, pull, change the rate: everything reruns, and the results equal those of a study run from nothing."""
+    study.run("dvc", "remote", "add", "-q", "-d", "store", str(tmp_path / "remote"))
+    study.run("dvc", "push", "-q")
+    study.commit("remote")
+    study.run("git", "clone", "-q", str(study.folder), str(tmp_path / "clone"))
+    clone = Study(tmp_path / "clone")
+    clone.run("dvc", "pull", "-q")
+    assert clone.run("dvc", "status").strip() == CLEAN
+    clone.edit(prune__per_step=0.3)
+    assert clone.repro() == STEPS | evaluated("baseline", "lrp", "weight")
+    fresh.edit(prune__per_step=0.3)
+    fresh.repro()
+    ours, theirs = clone.results(), fresh.results()
+    assert set(ours) == set(theirs)
+    assert [name for name in ours if ours[name] != theirs[name]] == []
+
+
+def test_s8_an_older_commit_comes_back_without_a_job(study, tmp_path):
+    before = study.results()
+    study.edit(prune__per_step=0.25)
+    study.repro()
+    study.commit("another rate")
+    changed = study.results()
+    assert changed != before
+    diff = json.loads(study.run("dvc", "metrics", "diff", "--json", "HEAD~1", "HEAD"))
+    assert diff["metrics/summary.json"]["lrp.macs"]["diff"] < 0
+    study.run("dvc", "plots", "diff", "HEAD~1", "HEAD", "-o", "plots")
+    page = study.read("plots/index.html")
+    assert "accuracy_by_macs" in page
+    assert page.count("HEAD~1") > 10
+    study.run("git", "checkout", "-q", "HEAD~1")
+    study.run("dvc", "checkout", "-q")
+    assert study.repro() == set()
+    assert study.results() == before
+    study.run("git", "checkout", "-q", "main")
+    study.run("dvc", "checkout", "-q")
+    assert study.repro() == set()
+    assert study.results() == changed
+
+
+def test_s10_changed_code_reruns_what_uses_it_and_the_old_code_brings_the_old_results_back(study):
+    before = study.results()
+    path = study.folder / "stages/pruning/recalibration.py"
+    code = path.read_text()
+    path.write_text(code.replace("norm.reset_running_stats()", "norm.reset_running_stats()  # the same", 1))
+    assert study.repro() & STEPS == STEPS
+    assert study.results() == before
+    path.write_text(code)
+    assert study.repro() & (STEPS | {"train seed 0"}) == set()
+    assert study.results() == before
+
+
+def test_s12_experiments_leave_comments_and_the_workspace_alone(study):
+    text = study.read("params.yaml").replace("# Nesterov", "# Nesterov, by hand")
+    (study.folder / "params.yaml").write_text(text)
+    study.commit("a hand edit")
+    before = study.results()
+    output = study.run("dvc", "exp", "run", "--temp", "-n", "shorter", "-S", "prune.steps=1")
+    assert jobs(output) & STEPS == step("lrp", 1) | step("weight", 1)
+    assert study.results() == before
+    assert study.read("params.yaml") == text
+    shown = json.loads(study.run("dvc", "exp", "show", "--json"))
+    assert "shorter" in json.dumps(shown)
+    study.run("dvc", "exp", "apply", "shorter")
+    applied = study.read("params.yaml")
+    assert "# Nesterov, by hand" in applied
+    assert "  steps: 1\n" in applied
+    assert comments(applied) == comments(text)
+    assert jobs(study.run("dvc", "exp", "run", "-S", "prune.steps=2")) & STEPS <= step("lrp", 2) | step("weight", 2)
+    assert comments(study.read("params.yaml")) == comments(text)
+
+
+def test_s12_temporary_experiments_share_steps_through_a_common_work_folder(study, tmp_path):
+    shared = {"STUDY_WORK": str(tmp_path / "shared work")}
+    study.edit(prune__recalibrate=80)
+    study.commit("another recalibration")
+    first = jobs(study.run("dvc", "exp", "run", "--temp", "-S", "prune.steps=1", **shared))
+    assert first & STEPS == step("lrp", 1) | step("weight", 1)
+    second = jobs(study.run("dvc", "exp", "run", "--temp", "-S", "prune.steps=2", **shared))
+    assert second & STEPS == step("lrp", 2) | step("weight", 2)
+
+
+@pytest.mark.parametrize("kind", ["symlink", "copy"])
+def test_s13_other_kinds_of_links_work(study, kind):
+    study.run("dvc", "config", "cache.type", kind)
+    study.edit(prune__steps=3)
+    assert study.repro() & (STEPS | step("lrp", 3) | step("weight", 3)) == step("lrp", 3) | step("weight", 3)
+    assert study.run("dvc", "status").strip() == CLEAN
+
+
+def test_another_seed_trains_and_prunes_only_itself(study):
+    study.edit(seeds=[0, 1])
+    assert study.repro() == {"train seed 1"} | {
+        job for n in (1, 2) for c in ("lrp", "weight") for job in step(c, n, seed=1)
+    } | evaluated("baseline", "lrp", "weight", seed=1)
+
+
+def test_an_edit_during_the_run_is_noticed_and_reaches_no_result(study):
+    study.edit(prune__recalibrate=90)
+    study.start()
+    study.wait_for("relevance lrp seed 0 step 1")
+    study.edit(prune__recalibrate=70)
+    study.wait_for("params.yaml changed while the stage ran; run it again")
+    again = study.repro()
+    assert again >= STEPS
+    plan = json.loads(study.read("models/pruned/lrp/seed0/step1.plan.json"))
+    assert plan["recalibration"]["images"] == 64  # whole batches of 32 of the 70 asked for
+
+
+def test_more_steps_asked_for_during_the_run_are_not_taken_for_done(study):
+    study.edit(prune__recalibrate=90)
+    study.start()
+    study.wait_for("relevance lrp seed 0 step 1")
+    study.edit(prune__steps=3)
+    study.wait_for("params.yaml changed while the stage ran; run it again")
+    again = study.repro()
+    assert again & (STEPS | step("lrp", 3) | step("weight", 3)) == step("lrp", 3) | step("weight", 3)
+
+
+def test_a_training_killed_between_epochs_goes_on_to_the_same_weights(study, fresh):
+    for each in (study, fresh):
+        each.edit(train__epochs=60)
+    study.start()
+    study.wait_for("epoch 3 of 60")
+    study.kill_all()
+    output = study.run("dvc", "repro", "train")
+    assert "goes on from seed0.training, which an earlier run left" in output
+    fresh.run("dvc", "repro", "train")
+    assert study.files("models/baseline") == fresh.files("models/baseline")
+
+
+def test_no_fine_tuning_is_a_study_too(study):
+    study.edit(prune__finetune__epochs=0, prune__recalibrate=0)
+    study.repro()
+    pruned = study.files("models/pruned/lrp/seed0")
+    assert pruned["step2.pruned.safetensors"] == pruned["step2.safetensors"]
+
+
+def test_results_are_exported_with_what_made_them(study):
+    commit = study.run("git", "rev-parse", "HEAD").strip()
+    study.run("python", "-m", "stages.study", "export", "small")
+    page = study.read("docs/results/small/README.md")
+    assert commit in page
+    assert study.read("docs/results/small/params.yaml") == study.read("params.yaml")
+    accuracy = json.loads(study.read("metrics/summary.json"))["lrp"]["accuracy"]
+    assert f"| {accuracy:.4f} |" in page
+    study.edit(prune__steps=3)
+    study.run("git", "commit", "-q", "-a", "-m", "not run")
+    assert "`dvc repro` makes it" in study.run("python", "-m", "stages.study", "export", "small", status=2)
+
+
+def test_push_and_pull_restore_the_study_in_another_clone(study, tmp_path):
+    study.run("dvc", "remote", "add", "-q", "-d", "store", str(tmp_path / "remote"))
+    study.run("dvc", "push", "-q")
+    study.commit("remote")
+    study.run("git", "clone", "-q", str(study.folder), str(tmp_path / "clone"))
+    clone = Study(tmp_path / "clone")
+    clone.run("dvc", "pull", "-q")
+    assert clone.results() == study.results()
+    assert clone.repro() == set()
+
+
+def test_the_users_own_network_is_pruned(study, finished):
+    """A state dict with its architecture, classes and normalisation declared takes the baseline's place."""
+    import torch
+
+    from stages.files import sha256
+    from stages.networks import checkpoint
+
+    network, architecture = checkpoint.load(finished.folder / "models/baseline/seed0.safetensors")
+    torch.save(network.state_dict(), study.folder / "mine.pth")
+    given = {"path": "mine.pth", "sha256": sha256(study.folder / "mine.pth"), "classes": architecture.classes}
+    study.edit(train__checkpoint=given | {"mean": architecture.mean, "std": architecture.std})
+    before = study.results()
+    output = study.run("dvc", "repro")
+    assert "starts from mine.pth" in output
+    after = study.results()
+    assert after["models/baseline/seed0.safetensors"] == before["models/baseline/seed0.safetensors"]
+    assert after["metrics/pruning.csv"] == before["metrics/pruning.csv"]
+    study.edit(train__checkpoint=given | {"mean": [0.0] * 3, "std": [1.0] * 3, "classes": architecture.classes[::-1]})
+    output = study.run("python", "-m", "stages.run", "train", status=None)
+    assert "train.checkpoint.classes" in output
+
+
+def test_plain_snakemake_refuses_to_write_the_study(study):
+    (study.folder / "metrics/pruning.csv").unlink()
+    output = study.run("snakemake", "--cores", "2", status=1)
+    assert "the study is run by `dvc repro`" in output
+    assert not (study.folder / "metrics/pruning.csv").exists()
+    study.run("snakemake", "--cores", "2", "-n")
+
+
+def test_status_says_what_would_run(study):
+    assert study.run("python", "-m", "stages.study", "status").splitlines() == [
+        f"{name}: done" for name in ("prepare", "train", "prune", "evaluate")
+    ]
+    study.edit(prune__steps=3)
+    lines = study.run("python", "-m", "stages.study", "status").splitlines()
+    assert lines[:3] == ["prepare: done", "train: done", "prune: to run"]
+    assert {line.strip() for line in lines[3:-1]} == {"prune 2", "relevance 2"}
+    assert lines[-1] == "evaluate: to run after it"
+    study.edit(prune__steps=2, prune__per_step=0.1)
+    lines = study.run("python", "-m", "stages.study", "status").splitlines()
+    assert {line.strip() for line in lines[3:-1]} == {"prune 4", "relevance 4"}
+
+
+def test_an_image_folder_is_a_data_set(fresh, tmp_path):
+    """A user's own pictures, in folders with spaces and quotes in their names."""
+    import numpy as np
+    from PIL import Image
+
+    rng = np.random.default_rng(0)
+    top = tmp_path / "my 'own' pictures; really"
+    for label, name in enumerate(["cats & dogs", "birds"]):
+        (top / name).mkdir(parents=True)
+        for number in range(40):
+            pixels = rng.integers(0, 100, (20, 24, 3)) + 120 * label
+            Image.fromarray(pixels.astype(np.uint8)).save(top / name / f"{number}.png")
+    fresh.edit(data__name="image-folder", data__source=str(top), prune__criteria=["lrp"], prune__steps=1)
+    fresh.repro()
+    baseline = json.loads(fresh.read("metrics/baseline.json"))
+    assert baseline["accuracy"] > 0.9
+    assert "recall_cats & dogs" in baseline
+    assert subprocess.run(["test", "-e", fresh.folder / "models/pruned/lrp/seed0/step1.safetensors"]).returncode == 0
+
+
+def comments(text):
+    """Return the comments of a YAML file."""
+    return [line.split("#", 1)[1].strip() for line in text.splitlines() if "#" in line]

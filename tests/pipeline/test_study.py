@@ -1,0 +1,167 @@
+"""The claims of the README about a study, each with a real run."""
+
+import json
+import os
+import signal
+import time
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from stages.networks import checkpoint
+from stages.networks.size import measure
+from tests.pipeline.conftest import evaluated, jobs, step
+
+STEPS = step("lrp", 1) | step("lrp", 2) | step("weight", 1) | step("weight", 2)
+EVALUATIONS = evaluated("baseline", "lrp", "weight")
+
+
+def test_one_command_runs_every_job_once_and_writes_what_the_contract_says(finished):
+    assert finished.first_jobs == {"prepare", "train seed 0"} | STEPS | EVALUATIONS
+    names = {f"seed0/step{n}{part}" for n in (1, 2) for part in
+             (".scores.npz", ".plan.json", ".pruned.safetensors", ".safetensors", ".history.csv")}  # fmt: skip
+    assert set(finished.files("models/pruned")) == {f"{c}/{name}" for c in ("lrp", "weight") for name in names}
+    assert set(finished.files("models/baseline")) == {"seed0.safetensors", "seed0.history.csv"}
+    assert {"accuracy.svg", "balanced_accuracy.svg", "layers.svg", "training.svg"} == set(
+        finished.files("metrics/plots")
+    )
+    assert finished.run("dvc", "status").strip() == "Data and pipelines are up to date."
+    assert finished.run("git", "status", "--porcelain") == ""
+
+
+def test_the_table_has_one_row_a_network_and_the_promised_columns(finished):
+    table = pd.read_csv(finished.folder / "metrics/pruning.csv")
+    assert list(table.columns[:13]) == [
+        "criterion", "seed", "step", "phase", "filters", "params", "macs",
+        "accuracy", "balanced_accuracy", "macro_f1", "auroc", "ece", "loss",
+    ]  # fmt: skip
+    assert len([column for column in table if column.startswith("recall_")]) == 10
+    keys = table[["criterion", "step", "phase"]].to_records(index=False).tolist()
+    assert keys == [("baseline", 0, "baseline")] + [
+        (criterion, n, phase) for criterion in ("lrp", "weight") for n in (1, 2) for phase in ("pruned", "finetuned")
+    ]
+    summary = json.loads(finished.read("metrics/summary.json"))
+    last = table[(table["criterion"] == "lrp") & (table["step"] == 2) & (table["phase"] == "finetuned")].iloc[0]
+    assert summary["lrp"]["accuracy"] == pytest.approx(last["accuracy"], abs=1e-6)
+    assert summary["lrp"]["macs"] == last["macs"]
+    assert json.loads(finished.read("metrics/baseline.json"))["params"] == table["params"].iloc[0]
+
+
+def test_accuracy_follows_from_the_published_predictions(finished):
+    table = pd.read_csv(finished.folder / "metrics/pruning.csv")
+    predictions = pd.read_parquet(finished.folder / "metrics/predictions/lrp/seed0.parquet")
+    chosen = predictions[(predictions["step"] == 2) & (predictions["phase"] == "finetuned")]
+    found = chosen.filter(like="probability_").to_numpy().argmax(1) == chosen["label"]
+    row = table[(table["criterion"] == "lrp") & (table["step"] == 2) & (table["phase"] == "finetuned")]
+    assert found.mean() == pytest.approx(row["accuracy"].iloc[0], abs=1e-9)
+    assert chosen["image_id"].is_unique
+
+
+def test_the_plan_says_what_was_removed(finished):
+    folder = finished.folder / "models/pruned/lrp/seed0"
+    plans = [json.loads((folder / f"step{n}.plan.json").read_text()) for n in (1, 2)]
+    network, architecture = checkpoint.load(folder / "step2.safetensors")
+    original = measure(architecture.unpruned().shape(), 16)
+    assert plans[1]["original"] == vars(original)
+    assert plans[1]["after"] == vars(measure(network, 16))
+    assert plans[0]["after"] == plans[1]["before"]
+    for n, plan in enumerate(plans, start=1):
+        assert plan["asked"] == pytest.approx(0.2 * n)
+        assert 0 <= plan["reached"] - plan["asked"] <= 2 / original.filters
+        lost = sum(len(each["layers"]) for each in plan["removed"])
+        assert lost == plan["before"]["filters"] - plan["after"]["filters"]
+        assert plan["recalibration"]["largest_shift"] > 0
+        assert plan["recalibration"]["images"] == 96  # whole batches of 32 of the 100 asked for
+    gone = [(each["group"], each["original_channel"]) for plan in plans for each in plan["removed"]]
+    assert len(set(gone)) == len(gone)
+    scores = np.load(folder / "step1.scores.npz")
+    single = next(each for each in plans[0]["removed"] if len(each["layers"]) == 1)
+    assert single["score"] == pytest.approx(float(scores[single["group"]][single["channel"]]))
+
+
+def test_a_finished_study_does_nothing_at_once(study):
+    study.repro()  # the copy's first look rebuilds DVC's own cache of file states
+    start = time.monotonic()
+    output = study.run("dvc", "repro")
+    assert jobs(output) == set()
+    assert time.monotonic() - start < 5
+
+
+def test_the_fine_tuning_budget_does_not_concern_the_baseline(study):
+    study.edit(prune__finetune__epochs=2)
+    assert study.repro() == STEPS | evaluated("lrp", "weight")
+
+
+def test_another_criterion_runs_only_itself(study):
+    study.edit(prune__criteria=["lrp", "weight", "random"])
+    assert study.repro() == step("random", 1) | step("random", 2) | evaluated("random")
+    assert set(json.loads(study.read("metrics/summary.json"))) == {"lrp", "weight", "random"}
+
+
+def test_one_more_step_runs_only_the_new_steps_and_one_less_runs_none(study):
+    before = study.results()
+    study.edit(prune__steps=3)
+    assert study.repro() == step("lrp", 3) | step("weight", 3) | evaluated("lrp", "weight")
+    study.edit(prune__steps=2)
+    assert study.repro() & (STEPS | step("lrp", 3)) == set()
+    assert study.results() == before
+
+
+def test_a_killed_run_goes_on_where_it_was(study, finished):
+    study.edit(prune__scores__references_per_class=9)
+    study.start()
+    study.wait_for("relevance lrp seed 0 step 2")
+    study.kill_all()
+    done = {job for job in jobs(study.read("repro.log")) if job.startswith("prune")}
+    kept = {path.stem for path in study.folder.glob(".work/prune/*/*/seed0/step*.plan.json")}
+    assert kept
+    again = study.repro()
+    assert "prune lrp seed 0 step 1" not in again
+    assert step("lrp", 2) - {"relevance lrp seed 0 step 2"} <= again
+    assert len(again & STEPS) < len(STEPS)
+    assert done
+    assert study.run("dvc", "status").strip() == "Data and pipelines are up to date."
+
+
+def test_killing_dvc_alone_ends_its_jobs_and_the_command_typed_again_goes_on(study):
+    study.edit(prune__scores__references_per_class=9)
+    dvc = study.start()
+    study.wait_for("prune lrp seed 0 step 1")
+    os.kill(dvc.pid, signal.SIGKILL)
+    dvc.wait()
+    again = study.repro()
+    assert "relevance lrp seed 0 step 1" not in again
+    assert step("lrp", 2) <= again
+
+
+@pytest.mark.parametrize(
+    ("edit", "named"),
+    [
+        ({"prune__criteria": ["lrp", "grad"]}, "did you mean gradient?"),
+        ({"prune__per_step": 1.5}, "prune.per_step"),
+    ],
+)
+def test_wrong_params_stop_the_study_with_one_line_and_lose_nothing(study, edit, named):
+    before = study.results()
+    study.edit(**edit)
+    for command in (["python", "-m", "stages.study", "check"], ["python", "-m", "stages.run", "prune"]):
+        output = study.run(*command, status=2)
+        assert len(output.splitlines()) == 1
+        assert "params.yaml" in output
+        assert named in output
+    assert study.results() == before
+    assert named in study.run("dvc", "repro", status=255)
+    study.run("git", "checkout", "-q", "params.yaml")
+    assert study.repro() & (STEPS | {"train seed 0"}) == set()
+    assert study.results() == before
+
+
+def test_an_unreachable_budget_fails_with_one_line_and_the_place_of_the_log(study):
+    study.edit(prune__min_channels=30)
+    output = study.run("dvc", "repro", status=None)
+    assert "prune: 0.4 of the filters cannot be removed" in output or "0.2 of the filters cannot be" in output
+    assert "leave 0." in output
+    assert "Traceback" not in output
+    assert "logs/prune/" in output
+    assert not list(study.folder.glob(".work/**/*.tmp"))

@@ -1,0 +1,89 @@
+"""What modules import: in one direction, completely listed in dvc.yaml, and nothing a stage does not need."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+STAGES = yaml.safe_load(Path("dvc.yaml").read_text())["stages"]
+MODULES = {path.with_suffix("").as_posix().replace("/", "."): path for path in Path("stages").rglob("*.py")}
+STAGE_MODULES = {"prepare", "train", "relevance", "prune", "evaluate", "latency", "compare"}
+BRIDGE = {"stages.run", "stages.study", "stages.preset"}
+HEAVY = {
+    "torch",
+    "torchvision",
+    "lightning_fabric",
+    "sklearn",
+    "matplotlib",
+    "zennit",
+    "torch_pruning",
+    "pandas",
+    "dvc",
+}
+
+
+def imported(path):
+    """Return the project's modules that a file imports, wherever the statement stands."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+        elif isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+    return {name for name in names if name in MODULES}
+
+
+def closure(name):
+    found, todo = set(), [name]
+    while todo:
+        module = todo.pop()
+        if module not in found:
+            found.add(module)
+            todo += imported(MODULES[module])
+    return found
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_the_deps_of_a_dvc_stage_are_exactly_the_modules_its_rules_use(stage):
+    rules = STAGES[stage]["meta"]["rules"]
+    used = set().union(*(closure(f"stages.{rule}") for rule in rules if f"stages.{rule}" in MODULES))
+    used = {MODULES[name].as_posix() for name in used if name.count(".") > 0}
+    deps = [dep for dep in STAGES[stage]["deps"] if dep.startswith("stages/")]
+    missing = {path for path in used if not any(path == dep or path.startswith(f"{dep}/") for dep in deps)}
+    assert not missing
+    unused = {dep for dep in deps if not any(path == dep or path.startswith(f"{dep}/") for path in used)}
+    assert not unused
+
+
+def test_nothing_imports_a_stage_module_and_the_library_knows_no_caller():
+    order = {"datasets": 0, "networks": 0, "attribution": 0, "reporting": 0, "pruning": 1, "training": 1}
+    for name, path in MODULES.items():
+        parts = name.split(".")
+        for other in imported(path):
+            target = other.split(".")
+            if len(target) == 2 and target[1] in STAGE_MODULES:
+                assert name in BRIDGE, f"{name} imports the stage module {other}"
+            if len(parts) > 2 and len(target) > 2:
+                assert order[target[1]] <= order[parts[1]], f"{name} imports {other}"
+
+
+@pytest.mark.parametrize(
+    ("stage", "allowed"),
+    [
+        ("prepare", {"torch", "pandas"}),
+        ("train", {"torch", "torchvision", "pandas"}),
+        ("relevance", {"torch", "torchvision", "pandas", "zennit"}),
+        ("prune", {"torch", "torchvision", "pandas", "torch_pruning", "lightning_fabric"}),
+        ("evaluate", {"torch", "torchvision", "pandas"}),
+        ("latency", {"torch", "torchvision"}),
+        ("compare", {"pandas", "matplotlib"}),
+        ("run", set()),
+    ],
+)
+def test_a_stage_starts_with_no_more_than_it_needs(stage, allowed):
+    code = f"import sys, stages.{stage}; print(*{{name.split('.')[0] for name in sys.modules}})"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert HEAVY & set(loaded) <= allowed

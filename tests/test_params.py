@@ -1,0 +1,71 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from stages.errors import InputError
+from stages.params import load
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "named"),
+    [
+        ("taylor, random]", "taylor, grad]", ["prune.criteria.4", "'grad'", "did you mean gradient?"]),
+        ("min_channels:", "min_chanels:", ["prune.min_chanels", "unknown key", "did you mean min_channels?"]),
+        ("per_step: 0.15", "per_step: 1.5", ["prune.per_step", "1.5", "less than 1"]),
+        ("flip: true", 'flip: "False"', ["train.augment.flip", "'False'", "boolean"]),
+        ("epochs: 10", "epochs: ten", ["train.epochs", "'ten'", "integer"]),
+        ("epochs: 10", "epochs: true", ["train.epochs", "integer"]),
+        ("epochs: 10", "epochs: -1", ["train.epochs", "-1"]),
+        ("name: resnet18", "name: resnet19", ["model.name", "'resnet19'", "did you mean resnet18?"]),
+        ("steps: 4", "steps: 9", ["prune", "1.35", "below 1"]),
+        ("seeds: [0]", "seeds: [0, 0]", ["seeds", "more than once"]),
+        ("lrp, weight", "lrp, lrp", ["criteria", "lrp", "more than once"]),
+        ("pretrained: null", "pretrained: imagnet", ["model.pretrained", "did you mean imagenet?"]),
+        ("checkpoint: null", "checkpoint: {path: a.pth, sha256: abc}", ["train.checkpoint.sha256", "'abc'"]),
+        ("pretrained: null", "pretrained: {path: a.pth}", ["model.pretrained.sha256", "missing"]),
+        (
+            "pretrained: null",
+            "pretrained: LICENSE",
+            ["model.pretrained", "LICENSE is a path", "sha256: cfc7749b96f6"],
+        ),
+        ("checkpoint: null", "checkpoint: LICENSE", ["train.checkpoint", "LICENSE is a path"]),
+        ("recalibrate: 1000", "recalibrate: 1", ["prune.recalibrate"]),
+        ("seeds: [0]", "seeds: [0]\nx: 2020-13-45", ["not valid YAML"]),
+        ("test: 0.25", "test: 0.9", ["data.fractions", "1.025", "below 1"]),
+        ("momentum: 0.9", "momentum: 0.9\n  momentum: 0.8", ["line", "duplicate key"]),
+        ("seeds: [0]", "seeds: [0", ["line", "not valid YAML"]),
+        ("model:\n", "model2:\n", ["model2", "unknown key"]),
+    ],
+)
+def test_a_wrong_value_is_refused_in_one_line_that_names_it(tmp_path, old, new, named):
+    text = Path("params.yaml").read_text()
+    assert old in text
+    path = tmp_path / "params.yaml"
+    path.write_text(text.replace(old, new, 1))
+    with pytest.raises(InputError) as error:
+        load(path)
+    for part in [str(path), *named]:
+        assert part in str(error.value)
+    assert "\n" not in str(error.value).strip()
+
+
+def test_the_shipped_file_is_valid_and_exponents_are_numbers(tmp_path):
+    text = Path("params.yaml").read_text().replace("weight_decay: 0.0005", "weight_decay: 5e-4")
+    (tmp_path / "params.yaml").write_text(text)
+    assert load(tmp_path / "params.yaml").train.weight_decay == load("params.yaml").train.weight_decay == 5e-4
+
+
+def test_a_command_answers_bad_input_with_status_2_and_one_line(tmp_path):
+    (tmp_path / "params.yaml").write_text("seeds: 3")
+    answer = subprocess.run(
+        [sys.executable, "-m", "stages.prepare", "--params", tmp_path / "params.yaml", "--source", "x"]
+        + ["--prepared", tmp_path / "out"],
+        capture_output=True,
+        text=True,
+    )
+    assert answer.returncode == 2
+    assert len(answer.stderr.splitlines()) == 1
+    assert "params.yaml" in answer.stderr
+    assert not (tmp_path / "out").exists()

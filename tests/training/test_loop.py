@@ -1,0 +1,124 @@
+import copy
+import dataclasses
+import itertools
+
+import pytest
+import torch
+
+from stages.errors import InputError
+from stages.params import Augment
+from stages.training.loop import fit
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def settings(params):
+    def make(**changes):
+        return params.train.model_copy(update={"epochs": 4, "batch_size": 32, **changes})
+
+    return make
+
+
+def train(network, architecture, prepared, settings, state_file, seed=0):
+    network = copy.deepcopy(network)
+    history = list(fit(network, architecture, prepared, settings, seed, CPU, state_file))
+    return network, history
+
+
+def equal(first, second):
+    return all(
+        torch.equal(a, b) for a, b in zip(first.state_dict().values(), second.state_dict().values(), strict=True)
+    )
+
+
+def test_a_network_learns_and_every_parameter_moves(build, architecture, prepared, settings, tmp_path):
+    network = build("resnet8")
+    trained, history = train(network, architecture, prepared, settings(epochs=6), tmp_path / "state")
+    assert history[-1]["train_loss"] < 0.7 * history[0]["train_loss"]
+    assert history[-1]["val_accuracy"] > 0.3
+    assert [row["epoch"] for row in history] == [1, 2, 3, 4, 5, 6]
+    assert all(not torch.equal(a, b) for a, b in zip(network.parameters(), trained.parameters(), strict=True))
+    assert not trained.training
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"select": "best"}, {"select": "last", "schedule": "cosine"}, {"channels_last": True, "precision": "bf16-mixed"}],
+)
+def test_a_killed_training_goes_on_to_the_same_weights(build, architecture, prepared, settings, tmp_path, changes):
+    network = build("resnet8")
+    architecture = dataclasses.replace(architecture, channels_last=changes.get("channels_last", False))
+    whole, history = train(network, architecture, prepared, settings(**changes), tmp_path / "whole")
+
+    killed = fit(copy.deepcopy(network), architecture, prepared, settings(**changes), 0, CPU, tmp_path / "state")
+    list(itertools.islice(killed, 2))
+    killed.close()
+    assert (tmp_path / "state").exists()
+    resumed = copy.deepcopy(network)
+    again = fit(resumed, architecture, prepared, settings(**changes), 0, CPU, tmp_path / "state")
+    torch.rand(17)  # the global generator is somewhere else than it was
+    assert list(again) == history
+    assert equal(resumed, whole)
+
+
+def test_a_state_of_another_training_or_a_broken_one_is_not_used(build, architecture, prepared, settings, tmp_path):
+    network = build("resnet8")
+    whole, history = train(network, architecture, prepared, settings(), tmp_path / "state")
+    killed = fit(copy.deepcopy(network), architecture, prepared, settings(), 1, CPU, tmp_path / "state")
+    next(killed)
+    again, same = train(network, architecture, prepared, settings(), tmp_path / "state")
+    assert same == history
+    assert equal(again, whole)
+    (tmp_path / "state").write_bytes(b"cut short")
+    again, same = train(network, architecture, prepared, settings(), tmp_path / "state")
+    assert equal(again, whole)
+
+
+def test_the_seed_decides(build, architecture, prepared, settings, tmp_path):
+    network = build("resnet8")
+    first, second, other = (
+        train(network, architecture, prepared, settings(epochs=1), tmp_path / "s", seed)[0] for seed in (0, 0, 1)
+    )
+    assert equal(first, second)
+    assert not equal(first, other)
+
+
+def test_the_best_epoch_is_kept_when_asked_for(build, architecture, prepared, settings, tmp_path):
+    from stages.training.validation import validate
+
+    settings = settings(epochs=25, learning_rate=0.1, weight_decay=0.0, augment=Augment(flip=False, shift=0))
+    network = build("resnet8")
+    best, history = train(network, architecture, prepared, settings, tmp_path / "s")
+    lowest = min(row["val_loss"] for row in history)
+    assert lowest < history[-1]["val_loss"] - 0.01  # it overfits in the end
+    assert validate(best, architecture, prepared, 32)["val_loss"] == pytest.approx(lowest, abs=1e-6)
+    last, history = train(
+        network, architecture, prepared, settings.model_copy(update={"select": "last"}), tmp_path / "s"
+    )
+    assert validate(last, architecture, prepared, 32)["val_loss"] == pytest.approx(history[-1]["val_loss"], abs=1e-6)
+
+
+def test_the_schedules_end_at_zero_and_peak_at_the_learning_rate(build, architecture, prepared, settings, tmp_path):
+    for schedule in ("one-cycle", "cosine"):
+        chosen = settings(schedule=schedule, epochs=6)
+        rates = [
+            row["learning_rate"] for row in train(build("resnet8"), architecture, prepared, chosen, tmp_path / "s")[1]
+        ]
+        assert rates[-1] < 5e-4
+        assert 0.03 < max(rates) <= 0.05
+
+
+def test_no_epochs_leave_the_network_as_it_is(build, architecture, prepared, settings, tmp_path):
+    network = build("resnet8")
+    same, history = train(network, architecture, prepared, settings(epochs=0), tmp_path / "s")
+    assert equal(same, network)
+    assert [row["epoch"] for row in history] == [0]
+    assert history[0]["train_loss"] is None
+    assert 0 <= history[0]["val_accuracy"] <= 1
+
+
+def test_a_diverging_training_is_named(build, architecture, prepared, settings, tmp_path):
+    with pytest.raises(InputError, match="learning_rate: 1e.06 let the training diverge in epoch 1"):
+        train(build("resnet8"), architecture, prepared, settings(learning_rate=1e6), tmp_path / "s")
