@@ -192,15 +192,15 @@ def freeze_params(folder: Path) -> Path:
     return Path(shutil.copyfile(PARAMS, folder / "params.yaml"))
 
 
-def snakemake_command(name: str, stage: dict, keys: dict[str, str], frozen: Path) -> list[str]:
-    """Return the command that runs a stage's rules with frozen params; its last words are `--` and the target."""
+def snakemake_command(name: str, stage: dict, keys: dict[str, str], frozen: Path, options: list[str]) -> list[str]:
+    """Return the command that runs a stage's rules with frozen params and these further options."""
     configuration = frozen.with_name("run.json")
     write_json(configuration, {"work": str(work_folder()), "params": str(frozen), "keys": keys})
     profile = os.environ.get("SNAKEMAKE_PROFILE", "profiles/local")
     # A file that exists is complete (stages.files.replacing). Snakemake's own marks of incomplete outputs would rerun
     # jobs that were done, and with them it has been seen to leave out the jobs that follow.
     arguments = ["--profile", profile, "--nolock", "--ignore-incomplete", "--configfile", str(configuration)]
-    arguments += ["--allowed-rules", *stage["meta"]["rules"], "--", f"stage_{name}"]
+    arguments += [*options, "--allowed-rules", *stage["meta"]["rules"], "--", f"stage_{name}"]
     return [sys.executable, "-m", "snakemake", *arguments]
 
 
@@ -209,10 +209,9 @@ def snakemake(name: str, stage: dict, keys: dict[str, str], frozen: Path) -> int
     for key in keys.values():
         (work_folder() / name / key).mkdir(parents=True, exist_ok=True)
     environment = os.environ | {TAG: str(Path.cwd()), "PYTHONUNBUFFERED": "1"}
-    *options, separator, target = snakemake_command(name, stage, keys, frozen)
     # Missing files alone decide. Where a changed rule or list of inputs makes Snakemake rerun a job whose output is
     # there, it leaves out the jobs behind ancient() inputs, and the stage ends without its outputs.
-    arguments = [*options, "--rerun-triggers", "mtime", separator, target]
+    arguments = snakemake_command(name, stage, keys, frozen, ["--rerun-triggers", "mtime"])
     process = subprocess.Popen(arguments, env=environment, process_group=0)
 
     def interrupt(number, frame):
@@ -221,13 +220,21 @@ def snakemake(name: str, stage: dict, keys: dict[str, str], frozen: Path) -> int
 
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, interrupt)
-    parent = os.getppid()
+    dvc = calling_dvc()
     while True:
         try:
             return process.wait(timeout=0.5)
         except subprocess.TimeoutExpired:
-            if "DVC_ROOT" in os.environ and os.getppid() != parent:  # DVC was killed: nobody would take the outputs
+            if dvc and not dvc.is_running():  # it was killed: nobody would take the outputs
                 interrupt(signal.SIGTERM, None)
+
+
+def calling_dvc() -> psutil.Process | None:
+    """Return the DVC that runs this stage, beyond the shell it may have put between; None when there is none."""
+    if "DVC_ROOT" not in os.environ:
+        return None
+    ancestors = psutil.Process().parents()
+    return next((process for process in ancestors if "stages.run" not in " ".join(process.cmdline())), None)
 
 
 def forget(name: str, keys: dict[str, str]) -> None:

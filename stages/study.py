@@ -62,18 +62,16 @@ def status() -> None:
             print(f"{name}: to run")
             stage = run.read_stage(name)
             frozen = run.freeze_params(run.RUN / name)  # no stage is running: `dvc status` would have said so
-            command_line = run.snakemake_command(name, stage, run.chain_keys(stage, params), frozen)
-            for job, count in _planned(command_line):
+            dry = ["--dry-run", "--quiet", "rules", "reason", "host"]
+            for job, count in _planned(run.snakemake_command(name, stage, run.chain_keys(stage, params), frozen, dry)):
                 print(f"    {job} {count}")
         else:
             print(f"{name}: to run after it")
 
 
-def _planned(snakemake: list[str]) -> list[tuple[str, int]]:
-    """Return the rules that Snakemake would run and how often, without targets and publishing."""
-    *options, separator, target = snakemake
-    dry = [*options, "--dry-run", "--quiet", "rules", "reason", "host", separator, target]
-    answer = subprocess.run(dry, capture_output=True, text=True)
+def _planned(dry_run: list[str]) -> list[tuple[str, int]]:
+    """Return the rules that a dry run of Snakemake names and how often, without targets and publishing."""
+    answer = subprocess.run(dry_run, capture_output=True, text=True)
     if answer.returncode:
         raise InputError(f"snakemake --dry-run: {(answer.stdout + answer.stderr).strip().splitlines()[-1]}")
     rows = [line.split() for line in answer.stdout.partition("Job stats:")[2].partition("\n\n")[0].splitlines()]

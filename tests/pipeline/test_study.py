@@ -124,9 +124,10 @@ def test_a_killed_run_goes_on_where_it_was(study, finished):
     assert study.run("dvc", "status").strip() == "Data and pipelines are up to date."
 
 
-def test_killing_dvc_alone_ends_its_jobs_and_the_command_typed_again_goes_on(study):
+@pytest.mark.parametrize("shell", ["/bin/bash", "/bin/sh"])  # one that becomes the command, one that stays beside it
+def test_killing_dvc_alone_ends_its_jobs_and_the_command_typed_again_goes_on(study, shell):
     study.edit(prune__scores__references_per_class=9)
-    dvc = study.start()
+    dvc = study.start(SHELL=shell)
     study.wait_for("prune lrp seed 0 step 1")
     os.kill(dvc.pid, signal.SIGKILL)
     dvc.wait()
