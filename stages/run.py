@@ -36,6 +36,7 @@ from stages.params import Params, load
 PARAMS = Path("params.yaml")
 RUN = Path(".snakemake/study")  # what the running stage leaves for its Snakefile
 LARGE = 64 * 2**20  # bytes from which a digest is remembered by size and modification time
+GRACE = 15  # seconds that Snakemake has to end after it was told to
 TAG = "STUDY_FOLDER"  # in the environment of every job: which study it belongs to
 
 
@@ -52,6 +53,7 @@ def main() -> None:
         params = load(frozen)
         keys = chain_keys(stage, params)
         record_run(name, keys, finished=False)
+        delete_outputs(stage)
         status = snakemake(name, stage, keys, frozen)
         if chain_keys(stage, params) != keys:  # some jobs may have read the old files, some the new ones
             forget(name, keys)
@@ -192,6 +194,13 @@ def freeze_params(folder: Path) -> Path:
     return Path(shutil.copyfile(PARAMS, folder / "params.yaml"))
 
 
+def delete_outputs(stage: dict) -> None:
+    """Delete a stage's outputs, as DVC does before it runs one: a file that is there would be taken for up to date."""
+    for output in [*stage["outs"], *stage.get("metrics", [])]:
+        path = Path(output if isinstance(output, str) else next(iter(output)))
+        shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+
+
 def snakemake_command(name: str, stage: dict, keys: dict[str, str], frozen: Path, options: list[str]) -> list[str]:
     """Return the command that runs a stage's rules with frozen params and these further options."""
     configuration = frozen.with_name("run.json")
@@ -214,7 +223,11 @@ def snakemake(name: str, stage: dict, keys: dict[str, str], frozen: Path) -> int
     arguments = snakemake_command(name, stage, keys, frozen, ["--rerun-triggers", "mtime"])
     process = subprocess.Popen(arguments, env=environment, process_group=0)
 
+    deadline = None
+
     def interrupt(number, frame):
+        nonlocal deadline
+        deadline = deadline or time.monotonic() + GRACE
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, number)
 
@@ -227,6 +240,8 @@ def snakemake(name: str, stage: dict, keys: dict[str, str], frozen: Path) -> int
         except subprocess.TimeoutExpired:
             if dvc and not dvc.is_running():  # it was killed: nobody would take the outputs
                 interrupt(signal.SIGTERM, None)
+            if deadline and time.monotonic() > deadline:  # an interrupt at the wrong moment can leave it waiting
+                interrupt(signal.SIGKILL, None)
 
 
 def calling_dvc() -> psutil.Process | None:
