@@ -7,7 +7,7 @@ VENV := .venv
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 READY := $(VENV)/.ready
 
-.PHONY: help env run status test test-slow lint lock clean results-default bench-jobs
+.PHONY: help env run status test test-slow lint lock clean results-default bench-jobs bench-relevance
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /\1\t/' | expand -t 18
@@ -50,6 +50,9 @@ results-default: $(READY)  ## export the default study's small results to docs/r
 
 bench-jobs: $(READY)  ## two jobs of one thread at a time against one of two (needs a finished study)
 	@python -m benchmarks.jobs
+
+bench-relevance: $(READY)  ## relevance against a training step and zennit's composite (4 minutes)
+	@python -m benchmarks.relevance
 
 lock:  ## resolve requirements.lock anew from pyproject.toml
 	uv pip compile --universal --python-version 3.11 --extra dev --custom-compile-command "make lock" \

@@ -1,38 +1,201 @@
-"""The canonical form of a network, in which a filter is a convolution with its batch norm folded in.
+"""The canonical form of a network: its graph as modules, with every batch norm folded that can be.
 
-Surgery removes a filter together with its batch norm, so every criterion looks at what leaves the batch norm.
+In it a filter is a convolution with its batch norm, as surgery removes the two together; and LRP rules, which attach to
+modules, find one at every operation that is not its own gradient: activations, residual sums, gates.
 """
 
 import copy
+import operator
+from collections.abc import Callable
+from dataclasses import dataclass
 
-from torch import nn
-from zennit.canonizers import SequentialMergeBatchNorm
-from zennit.torchvision import ResNetBasicBlockCanonizer, ResNetBottleneckCanonizer
+import torch
+from torch import fx, nn
+from torch.nn import functional
+from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
+from torchvision.ops import StochasticDepth
+
+from stages.attribution.layers import Gate, Mean, Scale, Sum
+
+NORMS = nn.BatchNorm1d | nn.BatchNorm2d
+IDLE = (nn.Dropout, nn.Dropout2d, StochasticDepth, nn.Identity)  # what does nothing in evaluation mode
+ACTIVATIONS = {
+    torch.relu: nn.ReLU, functional.relu: nn.ReLU, functional.relu_: nn.ReLU, functional.relu6: nn.ReLU6,
+    functional.silu: nn.SiLU, functional.gelu: nn.GELU, torch.sigmoid: nn.Sigmoid, torch.tanh: nn.Tanh,
+    functional.hardswish: nn.Hardswish, functional.hardsigmoid: nn.Hardsigmoid, functional.leaky_relu: nn.LeakyReLU,
+}  # fmt: skip
+POOLS = {
+    functional.avg_pool2d: nn.AvgPool2d, functional.adaptive_avg_pool2d: nn.AdaptiveAvgPool2d,
+    functional.max_pool2d: nn.MaxPool2d, functional.adaptive_max_pool2d: nn.AdaptiveMaxPool2d,
+}  # fmt: skip
+SUMS = {torch.add, operator.add, operator.iadd}
+PRODUCTS = {torch.mul, operator.mul, operator.imul}
 
 
-class MergeBatchNorm(SequentialMergeBatchNorm):
-    """Zennit's merge, with the identity it leaves behind made exact.
+class Tracer(fx.Tracer):
+    """Every module of torch or torchvision.ops without layers of its own is one node; so are ours."""
 
-    zennit 0.4.6 keeps the batch norm's eps, so that the merged network differs from the original by 1e-5 a layer.
-    """
-
-    @staticmethod
-    def merge_batch_norm(modules, batch_norm):
-        """Fold `batch_norm` into the linear `modules` before it."""
-        SequentialMergeBatchNorm.merge_batch_norm(modules, batch_norm)
-        batch_norm.eps = 0.0
+    def is_leaf_module(self, module: nn.Module, name: str) -> bool:
+        """Return whether a module stays one node of the graph."""
+        return not any(module.children()) and not isinstance(module, nn.Sequential)
 
 
-def canonical(network: nn.Module) -> nn.Module:
+def canonical(network: nn.Module) -> fx.GraphModule:
     """Return a copy in canonical form, in evaluation mode; the network itself is not touched.
 
-    Batch norms are folded into the convolutions before them, residual additions become modules (so that rules can
-    be attached), and activations work out of place (so that outputs can be kept).
+    Batch norms are folded into the convolution or linear layer before them; functions, sums and products become
+    modules; activations work out of place (so that outputs can be kept). Layers keep their names; no parameter takes
+    gradients.
+
+    Raises
+    ------
+    ValueError
+        The network's forward pass depends on its input's values, or holds an operation that no rule is known for.
     """
     network = copy.deepcopy(network).eval()
     for module in network.modules():
         if hasattr(module, "inplace"):
             module.inplace = False
-    for canonizer in (MergeBatchNorm(), ResNetBasicBlockCanonizer(), ResNetBottleneckCanonizer()):
-        canonizer.apply(network)
-    return network
+    try:
+        graph = Tracer().trace(network)
+    except (fx.proxy.TraceError, TypeError) as error:
+        raise ValueError(
+            f"{type(network).__name__} has no canonical form: its graph cannot be traced: {error}"
+        ) from None
+    form = fx.GraphModule(network, graph)
+    for node in list(graph.nodes):
+        _rewrite(form, node)
+    graph.eliminate_dead_code()
+    form.delete_all_unused_submodules()
+    form.recompile()
+    return form.eval().requires_grad_(False)
+
+
+@dataclass
+class Facts:
+    """What the graph of a network says of the inputs of its modules, by name.
+
+    Attributes
+    ----------
+    order : list of str
+        Modules in the order of the forward pass.
+    nonnegative : set of str
+        Modules whose inputs cannot be negative.
+    flat : set of str
+        Modules whose inputs have lost their spatial dimensions, if they ever had some.
+    """
+
+    order: list[str]
+    nonnegative: set[str]
+    flat: set[str]
+
+
+def facts(network: nn.Module) -> Facts:
+    """Return what the graph of a network says; of one that cannot be traced, nothing but the order of definition."""
+    modules = dict(network.named_modules())
+    try:
+        graph = network.graph if isinstance(network, fx.GraphModule) else Tracer().trace(network)
+    except (fx.proxy.TraceError, TypeError):
+        return Facts(list(modules), set(), {name for name, module in modules.items() if isinstance(module, nn.Linear)})
+    known = Facts([], set(), set())
+    nonnegative: set[fx.Node] = set()
+    flat: set[fx.Node] = set()
+    signed: set[str] = set()
+    spatial = any(isinstance(module, nn.Conv1d | nn.Conv2d | nn.Conv3d) for module in modules.values())
+    for node in graph.nodes:
+        operands = node.all_input_nodes
+        operation = type(modules[node.target]) if node.op == "call_module" else node.target
+        holds = bool(operands) and all(operand in nonnegative for operand in operands)
+        is_flat = any(operand in flat for operand in operands)
+        if operation in MAKE or (operation in KEEP and holds):
+            nonnegative.add(node)
+        if is_flat or operation in FLATTEN or (node.op == "placeholder" and not spatial):
+            flat.add(node)
+        if node.op == "call_module":
+            known.order.append(node.target)
+            if is_flat:
+                known.flat.add(node.target)
+            (known.nonnegative if holds else signed).add(node.target)
+    known.nonnegative -= signed  # a module that is used twice
+    return known
+
+
+# Modules, functions and methods whose outputs cannot be negative; cannot where their inputs cannot; lose the space.
+MAKE = {
+    nn.ReLU, nn.ReLU6, nn.Sigmoid, nn.Hardsigmoid, nn.Softplus,
+    torch.relu, functional.relu, functional.relu_, functional.relu6, torch.sigmoid, "relu", "sigmoid",
+}  # fmt: skip
+KEEP = {
+    nn.MaxPool1d, nn.MaxPool2d, nn.AvgPool1d, nn.AvgPool2d, nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d,
+    nn.AdaptiveMaxPool2d, nn.Flatten, Sum, Gate, Mean, *IDLE, *SUMS, *PRODUCTS, *POOLS, functional.dropout,
+    torch.cat, torch.flatten, torch.permute, torch.reshape, "flatten", "view", "reshape", "permute", "contiguous",
+}  # fmt: skip
+FLATTEN = {nn.Flatten, Mean, torch.flatten, "flatten", "view", "mean"}
+
+
+def _rewrite(form: fx.GraphModule, node: fx.Node) -> None:
+    """Fold, drop, or make a module of one node, if it needs that."""
+    if node.op == "call_module":
+        module = form.get_submodule(node.target)
+        if isinstance(module, IDLE):
+            node.replace_all_uses_with(node.args[0])
+            form.graph.erase_node(node)
+        elif isinstance(module, NORMS):
+            _fold(form, node, module)
+    elif node.op in ("call_function", "call_method"):
+        _as_module(form, node)
+
+
+def _fold(form: fx.GraphModule, node: fx.Node, norm: nn.Module) -> None:
+    before = node.args[0]
+    if before.op != "call_module" or len(before.users) > 1:
+        return
+    layer = form.get_submodule(before.target)
+    fuse = {nn.Conv2d: fuse_conv_bn_eval, nn.Linear: fuse_linear_bn_eval}.get(type(layer))
+    if fuse and sum(other.target == before.target for other in form.graph.nodes) == 1:
+        form.set_submodule(before.target, fuse(layer, norm))
+        node.replace_all_uses_with(before)
+        form.graph.erase_node(node)
+
+
+def _as_module(form: fx.GraphModule, node: fx.Node) -> None:
+    operands = node.all_input_nodes
+    target = node.target
+    if target in SUMS and len(operands) == 2:
+        _replace(form, node, "sum", Sum(), operands)
+    elif target in PRODUCTS and len(operands) == 2:
+        constant = next((operand for operand in operands if operand.op == "get_attr"), None)
+        if constant is None:
+            _replace(form, node, "gate", Gate(), operands)
+        else:
+            factors = operator.attrgetter(constant.target)(form).detach()
+            _replace(form, node, "scale", Scale(factors), [operand for operand in operands if operand is not constant])
+    elif target in ACTIVATIONS:
+        kept = {name: value for name, value in node.kwargs.items() if name not in ("inplace", "input")}
+        _replace(form, node, "activation", ACTIVATIONS[target](*node.args[1:2], **kept), operands)
+    elif target in POOLS:
+        kept = {name: value for name, value in node.kwargs.items() if name != "input"}
+        _replace(form, node, "pool", POOLS[target](*node.args[1:], **kept), operands)
+    elif target == "mean" and tuple(node.args[1]) in ((2, 3), (-2, -1)) and not node.kwargs:
+        _replace(form, node, "pool", Mean(), operands)
+    elif target == functional.dropout:
+        node.replace_all_uses_with(operands[0])
+        form.graph.erase_node(node)
+    elif target not in LINEAR_IN_VALUES:
+        raise ValueError(f"no rule is known for {getattr(target, '__name__', target)} (at {node.name}) of this network")
+
+
+# Operations whose gradient sends relevance where it came from: they move values, or take them apart.
+LINEAR_IN_VALUES: set[Callable | str] = {
+    torch.flatten, torch.cat, torch.permute, torch.reshape, "flatten", "view", "reshape", "permute", "contiguous",
+    "size", getattr, operator.getitem,
+}  # fmt: skip
+
+
+def _replace(form: fx.GraphModule, node: fx.Node, kind: str, module: nn.Module, operands: list[fx.Node]) -> None:
+    name = f"{kind}_{node.name}"
+    form.add_submodule(name, module)
+    with form.graph.inserting_after(node):
+        new = form.graph.call_module(name, tuple(operands))
+    node.replace_all_uses_with(new)
+    form.graph.erase_node(node)

@@ -1,72 +1,103 @@
 """Values at the outputs of layers, and their reduction to one number a filter."""
 
+import contextlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from typing import TypeVar
 
 import torch
 from torch import nn
-from torch.nn.functional import cross_entropy, one_hot
-from zennit.attribution import Gradient
-
-from stages.attribution.composites import epsilon_plus_box
+from torch.nn.functional import one_hot
+from zennit.core import Composite
 
 Batches = Iterable[tuple[torch.Tensor, torch.Tensor]]
+Start = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+Value = TypeVar("Value")
+Measure = Callable[[torch.Tensor], Callable[[torch.Tensor], Value]]
+
+
+def at_outputs(
+    network: nn.Module,
+    layers: dict[str, nn.Module],
+    batches: Batches,
+    start: Start,
+    measure: Measure[Value],
+    composite: Composite | None = None,
+) -> Iterator[dict[str, Value]]:
+    """Yield, for each batch, what `measure` makes of the gradient, or relevance, at each layer's output.
+
+    One forward and one backward pass, which ends at the lowest of the layers. A gradient is measured as it arrives and
+    kept no longer.
+
+    Parameters
+    ----------
+    network : nn.Module
+        In canonical form: no parameter takes gradients.
+    layers : dict of name to nn.Module
+        Those of the network whose outputs are looked at.
+    batches : iterable of (images, labels)
+        Normalised images N x 3 x H x W and labels N.
+    start : function of (logits N x K, labels N)
+        Returns what is sent back from the logits, N x K.
+    measure : function of output
+        Called in the forward pass with a layer's output, N x C x ...; returns a function of the gradient there.
+    composite : zennit composite, optional
+        Makes the gradient relevance.
+    """
+    with composite.context(network) if composite else contextlib.nullcontext():
+        for images, labels in batches:
+            with _watched(layers, measure) as (lowest, found):
+                logits = network(images)
+                torch.autograd.grad(logits, lowest, start(logits.detach(), labels).to(logits))
+            yield {name: found[name] for name in layers}
 
 
 @contextmanager
-def recorded_outputs(layers: dict[str, nn.Module]) -> Iterator[dict[str, torch.Tensor]]:
-    """Yield a dict that each forward pass fills with the layers' outputs, whose gradients are kept."""
-    outputs: dict[str, torch.Tensor] = {}
+def _watched(layers: dict[str, nn.Module], measure: Measure) -> Iterator[tuple[list[torch.Tensor], dict]]:
+    """Yield a list of the outputs where the backward pass ends, and what it leaves by the layer's name."""
+    lowest: list[torch.Tensor] = []
+    found: dict = {}
 
-    def record(name: str) -> Callable:
+    def watch(name: str) -> Callable:
         def hook(module, inputs, output):
-            output.retain_grad()
-            outputs[name] = output
+            if not output.requires_grad:
+                output = output.detach().requires_grad_()
+                lowest.append(output)
+            of_gradient = measure(output.detach())
+            output.register_hook(lambda gradient: found.update({name: of_gradient(gradient)}))
+            return output
 
         return hook
 
-    handles = [layer.register_forward_hook(record(name)) for name, layer in layers.items()]
+    handles = [layer.register_forward_hook(watch(name)) for name, layer in layers.items()]
     try:
-        yield outputs
+        yield lowest, found
     finally:
         for handle in handles:
             handle.remove()
 
 
-def relevance(
-    network: nn.Module, layers: dict[str, nn.Module], batches: Batches, bounds: tuple[torch.Tensor, torch.Tensor]
-) -> Iterator[dict[str, torch.Tensor]]:
-    """Yield, for each batch, the relevance at each layer's output (N x C x ...), by `epsilon_plus_box`.
-
-    It starts with 1 at the true class and 0 elsewhere.
+def from_class(target: str, amount: str) -> Start:
+    """Return where relevance starts.
 
     Parameters
     ----------
-    network : nn.Module
-        In canonical form.
-    batches : iterable of (images, labels)
-        Normalised images N x 3 x H x W and labels N.
-    bounds : (low, high)
-        Smallest and largest value of each normalised colour channel, 1 x 3 x 1 x 1.
+    target : {"true", "predicted"}
+        The logit of the true or of the predicted class; 0 elsewhere.
+    amount : {"one", "logit"}
+        What it starts with.
     """
-    low, high = bounds
-    for images, labels in batches:
-        composite = epsilon_plus_box(low.expand_as(images[:1]), high.expand_as(images[:1]))
-        with Gradient(network, composite) as attributor, recorded_outputs(layers) as outputs:
-            attributor(images, lambda logits, labels=labels: one_hot(labels, logits.shape[1]).to(logits))
-            yield {name: output.grad for name, output in outputs.items()}
+
+    def start(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        chosen = one_hot(labels if target == "true" else logits.argmax(1), logits.shape[1])
+        return chosen * logits if amount == "logit" else chosen
+
+    return start
 
 
-def loss_gradients(
-    network: nn.Module, layers: dict[str, nn.Module], batches: Batches
-) -> Iterator[dict[str, tuple[torch.Tensor, torch.Tensor]]]:
-    """Yield, for each batch, each layer's output and the gradient of every image's cross-entropy at it."""
-    for images, labels in batches:
-        with recorded_outputs(layers) as outputs:
-            loss = cross_entropy(network(images.detach().clone().requires_grad_()), labels, reduction="sum")
-            loss.backward()
-            yield {name: (output.detach(), output.grad) for name, output in outputs.items()}
-        network.zero_grad()
+def of_cross_entropy(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Return the gradient of each image's cross-entropy at the logits: softmax less one-hot label."""
+    return logits.softmax(1) - one_hot(labels, logits.shape[1])
 
 
 def reduce(values: torch.Tensor, reduction: str, space: str = "sum") -> torch.Tensor:

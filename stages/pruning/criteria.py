@@ -12,7 +12,8 @@ import torch
 from torch import nn
 
 from stages.attribution.canonical import canonical
-from stages.attribution.filters import Batches, loss_gradients, reduce, relevance
+from stages.attribution.composites import ByGraph, Rules
+from stages.attribution.filters import Batches, Start, at_outputs, from_class, of_cross_entropy, reduce
 from stages.networks.architectures import filters, scored_layers
 
 Scores = dict[str, torch.Tensor]
@@ -32,18 +33,28 @@ class References:
         See `stages.attribution.filters.reduce`.
     seed : int
         Of whatever a criterion draws.
+    rules : Rules
+        Of LRP.
+    start : function of (logits, labels)
+        Where relevance starts; see `stages.attribution.filters.from_class`.
     """
 
     batches: Batches
     bounds: tuple[torch.Tensor, torch.Tensor]
     reduction: str
     seed: int
+    rules: Rules = Rules()
+    start: Start = from_class("true", "one")
 
 
 def lrp(network: nn.Module, layers: dict[str, nn.Module], references: References) -> Scores:
     """Layer-wise relevance: sum_n |sum_hw R| (Yeom et al., 2021, arXiv 1912.08881, section 3.2)."""
-    batches = relevance(network, layers, references.batches, references.bounds)
-    return _sum({name: reduce(value, references.reduction) for name, value in batch.items()} for batch in batches)
+    composite = ByGraph(references.rules, references.bounds)
+
+    def measure(z: torch.Tensor) -> Callable[[torch.Tensor], torch.Tensor]:
+        return lambda relevance: reduce(relevance, references.reduction)
+
+    return _sum(at_outputs(network, layers, references.batches, references.start, measure, composite))
 
 
 def weight(network: nn.Module, layers: dict[str, nn.Module], references: References) -> Scores:
@@ -53,18 +64,20 @@ def weight(network: nn.Module, layers: dict[str, nn.Module], references: Referen
 
 def gradient(network: nn.Module, layers: dict[str, nn.Module], references: References) -> Scores:
     """Sensitivity: sum_n |mean_hw dL/dz| (Sun et al., 2017, arXiv 1706.06197, as compared by Yeom et al., 2021)."""
-    return _sum(
-        {name: reduce(slope, references.reduction, "mean") for name, (_, slope) in batch.items()}
-        for batch in loss_gradients(network, layers, references.batches)
-    )
+
+    def measure(z: torch.Tensor) -> Callable[[torch.Tensor], torch.Tensor]:
+        return lambda slope: reduce(slope, references.reduction, "mean")
+
+    return _sum(at_outputs(network, layers, references.batches, of_cross_entropy, measure))
 
 
 def taylor(network: nn.Module, layers: dict[str, nn.Module], references: References) -> Scores:
     """First-order Taylor: sum_n |mean_hw z dL/dz| (Molchanov et al., 2017, arXiv 1611.06440, equation 8)."""
-    return _sum(
-        {name: reduce(z * slope, references.reduction, "mean") for name, (z, slope) in batch.items()}
-        for batch in loss_gradients(network, layers, references.batches)
-    )
+
+    def measure(z: torch.Tensor) -> Callable[[torch.Tensor], torch.Tensor]:
+        return lambda slope: reduce(z * slope, references.reduction, "mean")
+
+    return _sum(at_outputs(network, layers, references.batches, of_cross_entropy, measure))
 
 
 def random(network: nn.Module, layers: dict[str, nn.Module], references: References) -> Scores:
@@ -102,8 +115,9 @@ def score(criterion: str, network: nn.Module, references: References, normalisat
     ValueError
         A score is not finite.
     """
-    network = canonical(network)
-    scores = CRITERIA[criterion](network, scored_layers(network), references)
+    form = canonical(network)
+    layers = {name: form.get_submodule(name) for name in scored_layers(network)}
+    scores = CRITERIA[criterion](form, layers, references)
     scores = {name: _normalise(values.float().cpu(), normalisation) for name, values in scores.items()}
     for name, values in scores.items():
         if not values.isfinite().all():

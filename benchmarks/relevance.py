@@ -1,0 +1,149 @@
+"""What relevance costs: our composite against a training step of the same batch, and against zennit's composite.
+
+By hand: `make bench-relevance`. Runs are interleaved in one process, the median of RUNS after one that does not count;
+peak memory is that of a process of its own for each. Writes metrics/bench/relevance.json. STUDY_DEVICE (cpu, cuda) and
+STUDY_PRECISION (32-true, bf16-mixed) choose how.
+"""
+
+import multiprocessing
+import os
+import platform
+import resource
+import statistics
+import time
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+
+import psutil
+import torch
+from torch.nn.functional import cross_entropy
+from torchvision import models
+from zennit.attribution import Gradient
+from zennit.composites import EpsilonPlus
+from zennit.torchvision import ResNetCanonizer, VGGCanonizer
+
+from stages import command, device
+from stages.attribution.canonical import canonical
+from stages.attribution.composites import ByGraph, Rules
+from stages.attribution.filters import at_outputs, from_class, reduce
+from stages.errors import InputError
+from stages.files import write_json
+from stages.networks.architectures import scored_layers
+
+RUNS = 7
+CASES = [("resnet18", 64, 32), ("vgg16_bn", 64, 16), ("resnet18", 224, 8), ("vgg16_bn", 224, 4)]
+PRECISION = os.environ.get("STUDY_PRECISION", "32-true")
+
+
+def prepare(name: str, pixels: int, batch: int) -> dict[str, Callable[[], object]]:
+    """Return what is compared, each on the same network and batch."""
+    where = device.chosen()
+    torch.manual_seed(0)
+    network = getattr(models, name)(num_classes=10).to(where)
+    images = torch.randn(batch, 3, pixels, pixels, device=where)
+    labels = torch.arange(batch, device=where) % 10
+    layers = scored_layers(network)
+    form = canonical(network)
+    of_form = {layer: form.get_submodule(layer) for layer in layers}
+    canonizers = [VGGCanonizer() if name.startswith("vgg") else ResNetCanonizer()]
+
+    def autocast() -> torch.autocast:
+        return torch.autocast(where.type, torch.bfloat16, enabled=PRECISION == "bf16-mixed")
+
+    def training() -> None:
+        network.train()
+        with autocast():
+            loss = cross_entropy(network(images), labels)
+        loss.backward()
+        network.zero_grad()
+
+    def zennit() -> dict[str, torch.Tensor]:
+        network.eval()
+        start = torch.eye(10, device=where)[labels]
+        outputs: dict[str, torch.Tensor] = {}
+
+        def record(layer: str) -> Callable:
+            def hook(module, inputs, output) -> None:
+                output.retain_grad()
+                outputs[layer] = output
+
+            return hook
+
+        handles = [module.register_forward_hook(record(layer)) for layer, module in layers.items()]
+        with Gradient(network, EpsilonPlus(canonizers=canonizers)) as attributor, autocast():
+            attributor(images, lambda logits: start.to(logits))
+        for handle in handles:
+            handle.remove()
+        return {layer: reduce(output.grad, "abs-sample") for layer, output in outputs.items()}
+
+    def ours() -> dict[str, torch.Tensor]:
+        with autocast():
+            (scores,) = at_outputs(
+                form, of_form, [(images, labels)], from_class("true", "one"),
+                lambda z: lambda relevance: reduce(relevance, "abs-sample"), ByGraph(Rules()),
+            )  # fmt: skip
+        return scores
+
+    return {"ours": ours, "training step": training, "zennit": zennit}
+
+
+def timed(run: Callable[[], object]) -> float:
+    """Return the seconds of one run."""
+    synchronise = torch.cuda.synchronize if device.chosen().type == "cuda" else lambda: None
+    synchronise()
+    begin = time.perf_counter()
+    run()
+    synchronise()
+    return time.perf_counter() - begin
+
+
+def peak(case: tuple[str, int, int], which: str) -> int:
+    """Return the bytes that one run needs at most, beyond those of the network and the batch."""
+    run = prepare(*case)[which]
+    if device.chosen().type == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        run()
+        return torch.cuda.max_memory_allocated() - before
+    before = psutil.Process().memory_info().rss
+    run()
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - before
+
+
+def main() -> None:
+    """Run the benchmark."""
+    if PRECISION not in ("32-true", "bf16-mixed"):
+        raise InputError(f"STUDY_PRECISION: {PRECISION!r} is none of 32-true, bf16-mixed")
+    threads = min(2, os.cpu_count() or 1)
+    torch.set_num_threads(threads)
+    machine = torch.cuda.get_device_name() if device.chosen().type == "cuda" else platform.machine()
+    rows = []
+    for case in CASES:
+        runs = prepare(*case)
+        seconds: dict[str, list[float]] = {name: [] for name in runs}
+        for _ in range(RUNS + 1):
+            for name, run in runs.items():
+                seconds[name].append(timed(run))
+        median = {name: statistics.median(values[1:]) for name, values in seconds.items()}
+        context = multiprocessing.get_context("spawn")
+        memory = {}
+        for name in runs:
+            with context.Pool(1) as pool:
+                memory[name] = pool.apply(peak, (case, name))
+        for peer in ("training step", "zennit"):
+            text = "{} at {} px, batch of {}".format(*case)
+            row = {"case": text, "ours_s": median["ours"], "peer": peer, "peer_s": median[peer]}
+            row |= {"ratio": median["ours"] / median[peer], "ours_bytes": memory["ours"], "peer_bytes": memory[peer]}
+            row |= {"runs": RUNS, "precision": PRECISION, "threads": threads, "machine": machine}
+            rows.append(row | {"torch": version("torch"), "zennit": version("zennit")})
+            print(
+                f"{text}: {row['ratio']:.2f} of the time and {memory['ours'] / memory[peer]:.2f} of the memory of "
+                f"{'a ' if peer != 'zennit' else ''}{peer} ({median['ours']:.3f} s against {median[peer]:.3f} s)",
+                flush=True,
+            )
+    write_json(Path("metrics/bench/relevance.json"), rows)
+
+
+if __name__ == "__main__":
+    command.run(main)

@@ -1,0 +1,265 @@
+"""LRP rules that leave the bias out, conserve what they propagate, and cost one forward and one transposed pass.
+
+They are zennit hooks: a zennit composite registers, copies and removes them. Where zennit's rules let autograd compute
+the layer's own gradient and then replace it, these put themselves in its place, and neither that gradient nor that of
+the weights is ever computed.
+
+Notation: x the input, w the weight, R the relevance at the output, all of one layer; a sum over inputs is the layer
+itself, a sum over outputs its transpose (Montavon et al., 2019, "Layer-wise relevance propagation: an overview").
+"""
+
+import copy
+from collections.abc import Callable
+
+import torch
+from torch import nn
+from zennit.core import Hook, RemovableHandle, RemovableHandleList, stabilize
+
+Weight = Callable[[torch.Tensor], torch.Tensor]
+
+
+class _Propagate(torch.autograd.Function):
+    """The module's own output in the forward pass, the rule's relevance in the backward pass."""
+
+    @staticmethod
+    def forward(ctx, rule: "Rule", *inputs: torch.Tensor) -> torch.Tensor:
+        ctx.rule = rule
+        device = inputs[0].device.type
+        ctx.autocast = device, torch.get_autocast_dtype(device), torch.is_autocast_enabled(device)
+        ctx.save_for_backward(*inputs if rule.keeps_inputs else ())
+        return rule.original(*inputs)
+
+    @staticmethod
+    def backward(ctx, relevance: torch.Tensor) -> tuple:
+        device, dtype, enabled = ctx.autocast
+        with torch.autocast(device, dtype, enabled):
+            inputs = ctx.rule.propagate(relevance, *ctx.saved_tensors)
+        return None, *inputs
+
+
+class Rule(Hook):
+    """A rule takes the place of a module's forward pass while it is registered."""
+
+    keeps_inputs = True  # for `propagate`
+
+    def register(self, module: nn.Module) -> RemovableHandleList:
+        """Take the place of `module.forward`, and return what gives it back."""
+        self.module = module
+        self.original = module.forward
+        module.forward = lambda *inputs: _Propagate.apply(self, *inputs)
+        return RemovableHandleList([RemovableHandle(self)])
+
+    def remove(self) -> None:
+        """Give the module its own forward pass back."""
+        vars(self.module).pop("forward", None)
+        super().remove()
+
+    def copy(self) -> "Rule":
+        """Return a rule with the same parameters for another module."""
+        return copy.copy(self)
+
+    def propagate(self, relevance: torch.Tensor, *inputs: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Return the relevance at each input, given that at the output and the inputs, where the rule keeps them."""
+        raise NotImplementedError
+
+
+class Pass(Rule):
+    """R as it is, for what works element by element: activations, diagonal maps, normalisations."""
+
+    keeps_inputs = False
+
+    def propagate(self, relevance):
+        """See `Rule.propagate`."""
+        return (relevance,)
+
+
+class Weighted(Rule):
+    """A rule of convolutions (1, 2 or 3 dimensions, any stride, padding, dilation, groups) and linear layers."""
+
+    def register(self, module: nn.Module) -> RemovableHandleList:
+        """See `Rule.register`."""
+        self.layers: dict[Weight, nn.Module] = {}
+        return super().register(module)
+
+    def layer(self, weight: Weight) -> nn.Module:
+        """Return the layer without its bias and with `weight` of its weights."""
+        if weight not in self.layers:
+            layer = copy.copy(self.module)
+            vars(layer).pop("forward")  # this rule's
+            layer._parameters = {"weight": weight(self.module.weight.detach()), "bias": None}
+            self.layers[weight] = layer
+        return self.layers[weight]
+
+    def remove(self) -> None:
+        """See `Rule.remove`."""
+        self.layers.clear()
+        super().remove()
+
+    def share(self, relevance: torch.Tensor, terms: list[tuple[torch.Tensor, Weight]], epsilon: float = 0.0):
+        """Return sum_j x_i w_ij R_j / z_j with z_j = sum_i x_i w_ij, summed over the terms (x, w).
+
+        With epsilon, z is moved away from zero by it. Where nothing contributes (z = 0), R is spread evenly over the
+        inputs of that output, as by the flat rule: nothing is lost.
+        """
+        with torch.enable_grad():
+            inputs = [x.detach().requires_grad_() for x, _ in terms]
+            outputs = [self.layer(weight).forward(x) for x, (_, weight) in zip(inputs, terms, strict=True)]
+        z = sum(output.detach() for output in outputs)
+        ratio, lost = (relevance / stabilize(z, epsilon), None) if epsilon else _ratio(relevance, z)
+        gradients = torch.autograd.grad(outputs, inputs, [ratio.to(z)] * len(terms))
+        shares = sum(gradient.mul_(x.detach()) for x, gradient in zip(inputs, gradients, strict=True))
+        return shares if lost is None else shares + self.spread(lost, shares)
+
+    def spread(self, relevance: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
+        """Return relevance spread evenly over the inputs of each output (shaped as `like`): the flat rule."""
+        ones = self.layer(torch.ones_like)
+        with torch.enable_grad():
+            x = torch.ones_like(like, requires_grad=True)
+            z = ones.forward(x)
+        return torch.autograd.grad(z, x, (relevance / z.detach()).to(z))[0]
+
+
+class Epsilon(Weighted):
+    """R_i = sum_j x_i w_ij R_j / (z_j + epsilon sign z_j): LRP-epsilon.
+
+    Bach et al. (2015, doi 10.1371/journal.pone.0130140), equation 58. With epsilon 0 it is the
+    simple rule `z` (LRP-0), equation 56, which conserves.
+    """
+
+    def __init__(self, epsilon: float = 1e-6):
+        super().__init__()
+        self.epsilon = epsilon
+
+    def propagate(self, relevance, x):
+        """See `Rule.propagate`."""
+        return (self.share(relevance, [(x, _unchanged)], self.epsilon),)
+
+
+class Gamma(Weighted):
+    """R_i = sum_j x_i (w_ij + gamma w_ij^+) R_j / sum_i (the same): LRP-gamma (Montavon et al., 2019).
+
+    For inputs that are not negative; it leads from LRP-0 (gamma 0) to z+ (gamma without bound).
+    """
+
+    def __init__(self, gamma: float = 0.25):
+        super().__init__()
+        self.weight = lambda weight: weight + gamma * weight.clamp(min=0)
+
+    def propagate(self, relevance, x):
+        """See `Rule.propagate`."""
+        return (self.share(relevance, [(x, self.weight)]),)
+
+
+class ZPlus(Weighted):
+    """R_i = sum_j (x_i w_ij)^+ R_j / sum_i (x_i w_ij)^+ (Bach et al., 2015, equation 60 with alpha 1, beta 0).
+
+    Parameters
+    ----------
+    nonnegative : bool
+        Whether no input can be negative: then (x w)^+ = x w^+, and one term is enough.
+    """
+
+    def __init__(self, nonnegative: bool = False):
+        super().__init__()
+        self.nonnegative = nonnegative
+
+    def propagate(self, relevance, x):
+        """See `Rule.propagate`."""
+        return (self.share(relevance, self.positive(x)),)
+
+    def positive(self, x: torch.Tensor) -> list[tuple[torch.Tensor, Weight]]:
+        """Return the terms of (x w)^+."""
+        if self.nonnegative:
+            return [(x, _positive)]
+        return [(x.clamp(min=0), _positive), (x.clamp(max=0), _negative)]
+
+    def negative(self, x: torch.Tensor) -> list[tuple[torch.Tensor, Weight]]:
+        """Return the terms of (x w)^-."""
+        if self.nonnegative:
+            return [(x, _negative)]
+        return [(x.clamp(min=0), _negative), (x.clamp(max=0), _positive)]
+
+
+class AlphaBeta(ZPlus):
+    """R_i = sum_j (alpha (x_i w_ij)^+ / z_j^+ - beta (x_i w_ij)^- / z_j^-) R_j, alpha - beta = 1.
+
+    Bach et al. (2015), equation 60. For an output to which nothing negative contributes beta is 0, so that it conserves
+    too.
+    """
+
+    def __init__(self, alpha: float = 2.0, nonnegative: bool = False):
+        super().__init__(nonnegative)
+        if alpha < 1:
+            raise ValueError(f"alpha is {alpha}, must be at least 1: beta is alpha - 1")
+        self.beta = alpha - 1
+
+    def propagate(self, relevance, x):
+        """See `Rule.propagate`."""
+        against = self.negative(x)
+        with torch.no_grad():
+            opposed = sum(self.layer(weight).forward(part) for part, weight in against) != 0
+        inhibited = relevance * opposed * self.beta
+        return (self.share(relevance + inhibited, self.positive(x)) - self.share(inhibited, against),)
+
+
+class WSquare(Weighted):
+    """R_i = sum_j w_ij^2 R_j / sum_i w_ij^2: the w^2-rule (Montavon et al., 2017, arXiv 1512.02479)."""
+
+    def propagate(self, relevance, x):
+        """See `Rule.propagate`."""
+        return (self.share(relevance, [(torch.ones_like(x), torch.square)]),)
+
+
+class Proportional(Rule):
+    """R_i = x_i R / sum_i x_i over the inputs of a sum or an average, in the parts in which they make it up.
+
+    Where they sum to zero, R is spread evenly. It is LRP-0 with weights of one (zennit's `Norm`).
+    """
+
+    def propagate(self, relevance, *inputs):
+        """See `Rule.propagate`."""
+        with torch.enable_grad():
+            inputs = [x.detach().requires_grad_() for x in inputs]
+            output = self.original(*inputs)
+        ratio, lost = _ratio(relevance, output.detach())
+        gradients = torch.autograd.grad(output, inputs, ratio.to(output), retain_graph=lost is not None)
+        shares = [x.detach() * gradient for x, gradient in zip(inputs, gradients, strict=True)]
+        if lost is not None:
+            with torch.no_grad():
+                count = self.original(*map(torch.ones_like, inputs))
+            even = torch.autograd.grad(output, inputs, (lost / count).to(output))
+            shares = [share + part for share, part in zip(shares, even, strict=True)]
+        return tuple(shares)
+
+
+class Halve(Rule):
+    """R / 2 to the signal and R / 2 to the gate of a product.
+
+    "LRP-half" of Arras et al. (2019, doi 10.1007/978-3-030-28954-6_11). Both get some, so that the
+    layers that compute a gate have scores; what was broadcast gets the sum of its copies.
+    """
+
+    def propagate(self, relevance, first, second):
+        """See `Rule.propagate`."""
+        return tuple((relevance / 2).sum_to_size(factor.shape) for factor in (first, second))
+
+
+def _ratio(relevance: torch.Tensor, z: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """Return R / z where z is not zero, 0 elsewhere; and R where z is zero, or None where that is nowhere."""
+    ratio = relevance / z
+    if ratio.sum().isfinite():
+        return ratio, None
+    empty = z.abs() < torch.finfo(z.dtype).tiny
+    return ratio.masked_fill(empty, 0.0), relevance * empty
+
+
+def _unchanged(weight: torch.Tensor) -> torch.Tensor:
+    return weight
+
+
+def _positive(weight: torch.Tensor) -> torch.Tensor:
+    return weight.clamp(min=0)
+
+
+def _negative(weight: torch.Tensor) -> torch.Tensor:
+    return weight.clamp(max=0)
