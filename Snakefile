@@ -26,7 +26,7 @@ STEP = f"{WORK}/prune/{{key}}/{{criterion}}/seed{{seed}}/step{{step}}"
 EVALUATED = f"{WORK}/evaluate/{{key}}/{{criterion}}/seed{{seed}}"
 HISTORY = ".history.csv"
 OF_A_BASELINE = [HISTORY, ".safetensors"]
-OF_A_STEP = [HISTORY, ".scores.npz", ".plan.json", ".pruned.safetensors", ".safetensors"]
+OF_A_STEP = [HISTORY, ".scores.npz", ".diagnostics.json", ".plan.json", ".pruned.safetensors", ".safetensors"]
 PLOTS = expand("metrics/plots/{name}.svg", name=["accuracy", "balanced_accuracy", "layers", "training"])
 METRICS = ["baseline.json", "summary.json", "pruning.csv", "layers.csv", "history.csv", "latency.csv"]
 
@@ -125,7 +125,8 @@ rule relevance:
         study=ancient(PARAMS),
         checkpoint=lambda step: before(step),
     output:
-        f"{STEP}.scores.npz",
+        scores=f"{STEP}.scores.npz",
+        diagnostics=f"{STEP}.diagnostics.json",
     log:
         "logs/relevance/{criterion}/seed{seed}/step{step}.{key}.log",
     threads: STUDY.prune.finetune.threads
@@ -134,7 +135,8 @@ rule relevance:
     shell:
         "python -m stages.relevance --params {input.study:q} --data data/prepared --criterion {wildcards.criterion}"
         " --seed {wildcards.seed} --step {wildcards.step}"
-        " --checkpoint {input.checkpoint:q} --scores {output:q} 2>&1 | tee {log:q}"
+        " --checkpoint {input.checkpoint:q} --scores {output.scores:q}"
+        " --diagnostics {output.diagnostics:q} 2>&1 | tee {log:q}"
 
 
 rule prune:

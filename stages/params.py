@@ -15,6 +15,12 @@ Criterion = Literal["lrp", "weight", "gradient", "taylor", "random"]
 Network = Literal[
     "resnet8", "resnet20", "resnet56", "resnet18", "resnet34", "resnet50",
     "vgg11", "vgg13", "vgg16", "vgg19", "vgg11_bn", "vgg13_bn", "vgg16_bn", "vgg19_bn",
+    "alexnet", "densenet121", "mobilenet_v2", "efficientnet_b0", "convnext_tiny",
+]  # fmt: skip
+LayerRule = Literal["z", "epsilon", "zplus", "alpha-beta", "gamma"]
+Composite = Literal[
+    "epsilon-plus", "epsilon-plus-flat", "epsilon-plus-box", "epsilon-gamma-box",
+    "z", "epsilon", "zplus", "alpha-beta", "gamma",
 ]  # fmt: skip
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 Positive = Annotated[int, Field(ge=1)]
@@ -119,6 +125,27 @@ class Layers(Section):
     exclude: list[str]
 
 
+class LayerGroups(Section):
+    """The LRP rule of each group of layers."""
+
+    low: LayerRule
+    middle: LayerRule
+    high: LayerRule
+    linear: LayerRule
+    first: Literal["box", "flat", "wsquare", "none"]
+
+
+class Lrp(Section):
+    """Rules of LRP and where relevance starts."""
+
+    composite: Composite | LayerGroups
+    epsilon: Annotated[float, Field(gt=0, allow_inf_nan=False)]
+    gamma: Annotated[float, Field(ge=0, allow_inf_nan=False)]
+    alpha: Annotated[float, Field(ge=1, allow_inf_nan=False)]
+    start: Literal["true-class", "predicted-class"]
+    amount: Literal["one", "logit"]
+
+
 class Scores(Section):
     """How the values of a criterion become one score a prunable unit."""
 
@@ -127,6 +154,9 @@ class Scores(Section):
     batch_size: Positive
     normalisation: dict[Criterion, Literal["none", "l1", "l2", "mean"]]
     coupled: dict[Criterion, Literal["sum", "mean", "max", "first"]]
+    classes: Literal["all"] | Annotated[list[str], Field(min_length=1)]
+    correct_only: bool
+    lrp: Lrp
 
 
 class Prune(Section):

@@ -3,26 +3,33 @@
 By hand::
 
     python -m stages.relevance --params params.yaml --data data/prepared --criterion lrp --seed 0 --step 1 \
-        --checkpoint models/baseline/seed0.safetensors --scores step1.scores.npz
+        --checkpoint models/baseline/seed0.safetensors --scores step1.scores.npz --diagnostics step1.diagnostics.json
 """
 
 import numpy as np
 import torch
 
 from stages import command, device
+from stages.attribution.composites import Rules
+from stages.attribution.filters import Start, from_class
 from stages.datasets import store
 from stages.datasets.store import derived_seed
-from stages.files import replacing
+from stages.files import replacing, write_json
 from stages.networks import checkpoint
-from stages.params import load
-from stages.pruning.criteria import CRITERIA, References, score
+from stages.networks.predict import predict
+from stages.params import Lrp, load
+from stages.pruning.criteria import CRITERIA, References, Scores, score
+from stages.pruning.diagnostics import conservation, dead, lowest_overlap
+
+REDRAWN = 1  # distinguishes the seed of the second draw
 
 
 def main() -> None:
     """Run the stage."""
     parser = command.parser(
-        "stages.relevance", __doc__, data="prepared data", checkpoint="network to score", scores="scores to write"
-    )
+        "stages.relevance", __doc__, data="prepared data", checkpoint="network to score", scores="scores to write",
+        diagnostics="what is to be known of them, to write",
+    )  # fmt: skip
     parser.add_argument("--criterion", choices=CRITERIA, required=True)
     parser.add_argument("--seed", type=int, required=True, help="of the reference images and of random scores")
     parser.add_argument("--step", type=int, required=True, help="of the study, from 1")
@@ -31,23 +38,66 @@ def main() -> None:
     where = device.prepare(params.finetune.threads)
     data = store.load(arguments.data)
     network, architecture = checkpoint.load(arguments.checkpoint)
-    rows = data.references(params.scores.references_per_class, arguments.seed)
+    network.eval()
     low, high = (architecture.normalise(torch.full((1, 3, 1, 1), value)).to(where) for value in (0.0, 1.0))
-    references = References(
-        (
+    network = network.to(where)
+
+    def correct(rows: np.ndarray) -> np.ndarray:
+        logits, labels = predict(network, architecture, data, rows, params.scores.batch_size)
+        return (logits.argmax(1) == labels).numpy()
+
+    def draw(seed: int) -> References:
+        rows = data.references(
+            params.scores.references_per_class,
+            seed,
+            None if params.scores.classes == "all" else params.scores.classes,
+            correct if params.scores.correct_only else None,
+        )
+        batches = (
             (architecture.normalise(images.to(where)), labels.to(where))
             for images, labels in data.batches(rows, params.scores.batch_size)
-        ),
-        (low, high),
-        params.scores.reduction,
-        seed=derived_seed(arguments.seed, arguments.step),
-    )
-    scores = score(arguments.criterion, network.to(where), references, params.scores.normalisation[arguments.criterion])
+        )
+        own_seed = derived_seed(seed, arguments.step)
+        lrp = params.scores.lrp
+        return References(batches, (low, high), params.scores.reduction, own_seed, rules(lrp), start(lrp))
+
+    def scored(references: References) -> dict[str, torch.Tensor]:
+        return score(arguments.criterion, network, references, params.scores.normalisation[arguments.criterion])
+
+    scores = scored(draw(arguments.seed))
+    redrawn = derived_seed(arguments.seed, REDRAWN)
+    found = {"overlap": lowest_overlap(scores, scored(draw(redrawn))), "layers": diagnosed(scores)}
+    if arguments.criterion == "lrp":
+        for name, values in conservation(network, draw(arguments.seed)).items():
+            found["layers"][name] |= values
+    write_json(arguments.diagnostics, found)
     with replacing(arguments.scores) as temporary, temporary.open("wb") as stream:
         np.savez(stream, **{name: values.numpy() for name, values in scores.items()})
-    command.logger("relevance", arguments.criterion, "seed", arguments.seed, "step", arguments.step).info(
-        "%d filters in %d layers scored on %d images", sum(map(len, scores.values())), len(scores), len(rows)
+    log = command.logger("relevance", arguments.criterion, "seed", arguments.seed, "step", arguments.step)
+    log.info("%d filters in %d layers scored", sum(map(len, scores.values())), len(scores))
+    log.info(
+        "%d dead; of the lowest tenth, other reference images would have given %.0f %%",
+        sum(layer["dead"] for layer in found["layers"].values()),
+        100 * found["overlap"],
     )
+
+
+def rules(lrp: Lrp) -> Rules:
+    """Return the rules that params.yaml names."""
+    values = {"epsilon": lrp.epsilon, "gamma": lrp.gamma, "alpha": lrp.alpha}
+    if isinstance(lrp.composite, str):
+        return Rules.named(lrp.composite, **values)
+    return Rules(**lrp.composite.model_dump(), **values)
+
+
+def start(lrp: Lrp) -> Start:
+    """Return where relevance starts."""
+    return from_class(lrp.start.removesuffix("-class"), lrp.amount)
+
+
+def diagnosed(scores: Scores) -> dict[str, dict[str, float]]:
+    """Return what is known of each layer, whatever the criterion."""
+    return {name: {"filters": len(scores[name]), "dead": count} for name, count in dead(scores).items()}
 
 
 if __name__ == "__main__":

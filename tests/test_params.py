@@ -36,6 +36,19 @@ from stages.params import load
         ("test: 0.25", "test: 0.9", ["data.fractions", "1.025", "below 1"]),
         ("momentum: 0.9", "momentum: 0.9\n  momentum: 0.8", ["line", "duplicate key"]),
         ("seeds: [0]", "seeds: [0", ["line", "not valid YAML"]),
+        (
+            "composite: epsilon-plus-box",
+            "composite: epsilon-pluss ",
+            ["prune.scores.lrp.composite", "did you mean epsilon-plus?"],
+        ),
+        ("alpha: 2.0", "alpha: 0.5", ["prune.scores.lrp.alpha", "0.5", "greater than or equal to 1"]),
+        ("start: true-class", "start: true", ["prune.scores.lrp.start", "True"]),
+        ("classes: all ", "classes: some ", ["prune.scores.classes", "'some'"]),
+        (
+            "composite: epsilon-plus-box",
+            "composite: {low: zplus, middle: gama, high: epsilon, linear: z, first: none} ",
+            ["prune.scores.lrp.composite", "middle", "'gama'", "did you mean gamma?"],
+        ),
         ("model:\n", "model2:\n", ["model2", "unknown key"]),
     ],
 )

@@ -57,6 +57,11 @@ class Rules:
     gamma: float = 0.25
     alpha: float = 2.0
 
+    @classmethod
+    def named(cls, composite: str, **values: float) -> "Rules":
+        """Return the rules of one of `COMPOSITES`, with these values of epsilon, gamma and alpha."""
+        return cls(**COMPOSITES[composite], **values)
+
 
 def _everywhere(rule: str) -> dict[str, str]:
     return dict.fromkeys(("low", "middle", "high", "linear"), rule)
@@ -65,6 +70,7 @@ def _everywhere(rule: str) -> dict[str, str]:
 COMPOSITES: dict[str, dict[str, str]] = {
     "epsilon-plus": {},
     "epsilon-plus-flat": {"first": "flat"},
+    "epsilon-plus-box": {"first": "box"},
     "epsilon-gamma-box": _everywhere("gamma") | {"linear": "epsilon", "first": "box"},
     **{rule: _everywhere(rule) for rule in LAYER_RULES},
 }

@@ -26,8 +26,9 @@ class _Propagate(torch.autograd.Function):
         ctx.rule = rule
         device = inputs[0].device.type
         ctx.autocast = device, torch.get_autocast_dtype(device), torch.is_autocast_enabled(device)
-        ctx.save_for_backward(*inputs if rule.keeps_inputs else ())
-        return rule.original(*inputs)
+        output, kept = rule.forward(*inputs)
+        ctx.save_for_backward(*kept)
+        return output
 
     @staticmethod
     def backward(ctx, relevance: torch.Tensor) -> tuple:
@@ -39,8 +40,6 @@ class _Propagate(torch.autograd.Function):
 
 class Rule(Hook):
     """A rule takes the place of a module's forward pass while it is registered."""
-
-    keeps_inputs = True  # for `propagate`
 
     def register(self, module: nn.Module) -> RemovableHandleList:
         """Take the place of `module.forward`, and return what gives it back."""
@@ -58,15 +57,21 @@ class Rule(Hook):
         """Return a rule with the same parameters for another module."""
         return copy.copy(self)
 
-    def propagate(self, relevance: torch.Tensor, *inputs: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """Return the relevance at each input, given that at the output and the inputs, where the rule keeps them."""
+    def forward(self, *inputs: torch.Tensor) -> tuple[torch.Tensor, tuple[torch.Tensor, ...]]:
+        """Return the module's output, and what to keep for `propagate`: the inputs, unless a rule says otherwise."""
+        return self.original(*inputs), inputs
+
+    def propagate(self, relevance: torch.Tensor, *kept: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Return the relevance at each input, given that at the output and what was kept."""
         raise NotImplementedError
 
 
 class Pass(Rule):
     """R as it is, for what works element by element: activations, diagonal maps, normalisations."""
 
-    keeps_inputs = False
+    def forward(self, *inputs):
+        """See `Rule.forward`."""
+        return self.original(*inputs), ()
 
     def propagate(self, relevance):
         """See `Rule.propagate`."""
@@ -95,15 +100,19 @@ class Weighted(Rule):
         self.layers.clear()
         super().remove()
 
-    def share(self, relevance: torch.Tensor, terms: list[tuple[torch.Tensor, Weight]], epsilon: float = 0.0):
-        """Return sum_j x_i w_ij R_j / z_j with z_j = sum_i x_i w_ij, summed over the terms (x, w).
+    def term(self, x: torch.Tensor, weight: Weight) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return x and the layer's sums over it with `weight` of its weights, to be differentiated by x."""
+        with torch.enable_grad():
+            x = x.detach().requires_grad_()
+            return x, self.layer(weight).forward(x)
+
+    def share(self, relevance: torch.Tensor, terms: list[tuple[torch.Tensor, torch.Tensor]], epsilon: float = 0.0):
+        """Return sum_j x_i w_ij R_j / z_j with z_j = sum_i x_i w_ij, summed over the terms (`term`).
 
         With epsilon, z is moved away from zero by it. Where nothing contributes (z = 0), R is spread evenly over the
         inputs of that output, as by the flat rule: nothing is lost.
         """
-        with torch.enable_grad():
-            inputs = [x.detach().requires_grad_() for x, _ in terms]
-            outputs = [self.layer(weight).forward(x) for x, (_, weight) in zip(inputs, terms, strict=True)]
+        inputs, outputs = zip(*terms, strict=True)
         z = sum(output.detach() for output in outputs)
         ratio, lost = (relevance / stabilize(z, epsilon), None) if epsilon else _ratio(relevance, z)
         gradients = torch.autograd.grad(outputs, inputs, [ratio.to(z)] * len(terms))
@@ -112,10 +121,7 @@ class Weighted(Rule):
 
     def spread(self, relevance: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
         """Return relevance spread evenly over the inputs of each output (shaped as `like`): the flat rule."""
-        ones = self.layer(torch.ones_like)
-        with torch.enable_grad():
-            x = torch.ones_like(like, requires_grad=True)
-            z = ones.forward(x)
+        x, z = self.term(torch.ones_like(like), torch.ones_like)
         return torch.autograd.grad(z, x, (relevance / z.detach()).to(z))[0]
 
 
@@ -130,9 +136,18 @@ class Epsilon(Weighted):
         super().__init__()
         self.epsilon = epsilon
 
-    def propagate(self, relevance, x):
+    def forward(self, x):
+        """See `Rule.forward`; what is kept is the input and z, which is the output but for the bias."""
+        x, z = self.term(x, _unchanged)
+        bias = self.module.bias
+        if bias is None:
+            return z.detach(), (x, z)
+        positions = 0 if isinstance(self.module, nn.Linear) else z.ndim - 2
+        return z.detach() + bias.to(z).view(-1, *[1] * positions), (x, z)
+
+    def propagate(self, relevance, x, z):
         """See `Rule.propagate`."""
-        return (self.share(relevance, [(x, _unchanged)], self.epsilon),)
+        return (self.share(relevance, [(x, z)], self.epsilon),)
 
 
 class Gamma(Weighted):
@@ -147,7 +162,7 @@ class Gamma(Weighted):
 
     def propagate(self, relevance, x):
         """See `Rule.propagate`."""
-        return (self.share(relevance, [(x, self.weight)]),)
+        return (self.share(relevance, [self.term(x, self.weight)]),)
 
 
 class ZPlus(Weighted):
@@ -167,17 +182,17 @@ class ZPlus(Weighted):
         """See `Rule.propagate`."""
         return (self.share(relevance, self.positive(x)),)
 
-    def positive(self, x: torch.Tensor) -> list[tuple[torch.Tensor, Weight]]:
+    def positive(self, x: torch.Tensor) -> list[tuple[torch.Tensor, torch.Tensor]]:
         """Return the terms of (x w)^+."""
         if self.nonnegative:
-            return [(x, _positive)]
-        return [(x.clamp(min=0), _positive), (x.clamp(max=0), _negative)]
+            return [self.term(x, _positive)]
+        return [self.term(x.clamp(min=0), _positive), self.term(x.clamp(max=0), _negative)]
 
-    def negative(self, x: torch.Tensor) -> list[tuple[torch.Tensor, Weight]]:
+    def negative(self, x: torch.Tensor) -> list[tuple[torch.Tensor, torch.Tensor]]:
         """Return the terms of (x w)^-."""
         if self.nonnegative:
-            return [(x, _negative)]
-        return [(x.clamp(min=0), _negative), (x.clamp(max=0), _positive)]
+            return [self.term(x, _negative)]
+        return [self.term(x.clamp(min=0), _negative), self.term(x.clamp(max=0), _positive)]
 
 
 class AlphaBeta(ZPlus):
@@ -196,8 +211,7 @@ class AlphaBeta(ZPlus):
     def propagate(self, relevance, x):
         """See `Rule.propagate`."""
         against = self.negative(x)
-        with torch.no_grad():
-            opposed = sum(self.layer(weight).forward(part) for part, weight in against) != 0
+        opposed = sum(z.detach() for _, z in against) != 0
         inhibited = relevance * opposed * self.beta
         return (self.share(relevance + inhibited, self.positive(x)) - self.share(inhibited, against),)
 
@@ -207,7 +221,7 @@ class WSquare(Weighted):
 
     def propagate(self, relevance, x):
         """See `Rule.propagate`."""
-        return (self.share(relevance, [(torch.ones_like(x), torch.square)]),)
+        return (self.share(relevance, [self.term(torch.ones_like(x), torch.square)]),)
 
 
 class Proportional(Rule):

@@ -1,7 +1,7 @@
 """The prepared array store: `images.npy`, `index.csv` and `dataset.json` in one folder."""
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -53,13 +53,54 @@ class Prepared:
         for start in range(0, len(rows), size):
             yield self.batch(rows[start : start + size])
 
-    def references(self, per_class: int, seed: int) -> np.ndarray:
-        """Return positions of training images, `per_class` of each class (all, where a class has fewer)."""
+    def references(
+        self,
+        per_class: int,
+        seed: int,
+        classes: Sequence[str] | None = None,
+        accept: Callable[[np.ndarray], np.ndarray] | None = None,
+    ) -> np.ndarray:
+        """Return positions of training images, `per_class` of each class (all, where a class has fewer).
+
+        Parameters
+        ----------
+        classes : sequence of str, optional
+            Those to draw from; all by default. One more or less changes nothing of what is drawn from the others.
+        accept : function of positions, optional
+            Returns which of them may be drawn, as booleans.
+
+        Raises
+        ------
+        InputError
+            A class does not exist, or none of its images is accepted.
+        """
+        for name in classes or []:
+            if name not in self.classes:
+                raise InputError(f"prune.scores.classes: {name!r} is none of {', '.join(self.classes)}")
         rng = np.random.default_rng(seed)
         train = self.rows("train")
         labels = self.index["label"].to_numpy()[train]
-        drawn = [rng.permutation(train[labels == label])[:per_class] for label in range(len(self.classes))]
+        drawn = []
+        for label, name in enumerate(self.classes):
+            order = rng.permutation(train[labels == label])
+            if classes is not None and name not in classes:
+                continue
+            found = order[:per_class] if accept is None else _first(order, per_class, accept)
+            if not len(found):
+                raise InputError(f"prune.scores.correct_only: no training image of class {name!r} is accepted")
+            drawn.append(found)
         return np.concatenate(drawn)
+
+
+def _first(order: np.ndarray, count: int, accept: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+    """Return the first `count` that are accepted, asking for `2 * count` at a time."""
+    found = order[:0]
+    for start in range(0, len(order), 2 * count):
+        some = order[start : start + 2 * count]
+        found = np.concatenate([found, some[accept(some)]])
+        if len(found) >= count:
+            break
+    return found[:count]
 
 
 def derived_seed(*parts: int) -> int:

@@ -50,7 +50,7 @@ def build(name: str, stem: str, classes: int) -> nn.Module:
     Parameters
     ----------
     name : str
-        `resnet8`, `resnet20`, `resnet56` (`CifarResNet`), or torchvision's name of a ResNet or VGG.
+        `resnet8`, `resnet20`, `resnet56` (`CifarResNet`), or torchvision's name of a network.
     stem : {"imagenet", "small"}
         `small` replaces the 7 x 7 convolution of stride 2 and the max-pool of a torchvision ResNet by one 3 x 3
         convolution of stride 1.

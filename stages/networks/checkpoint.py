@@ -75,12 +75,9 @@ class Architecture:
 
 def replay(network: nn.Module, image_size: int, history: list[list]) -> None:
     """Remove from a network, in place, what a pruning history says."""
-    import torch_pruning
+    from stages.networks.dependencies import dependency_graph
 
-    device = next(network.parameters()).device
-    graph = torch_pruning.DependencyGraph()
-    graph.build_dependency(network, torch.zeros(1, 3, image_size, image_size, device=device))
-    graph.load_pruning_history(history)
+    dependency_graph(network, image_size).load_pruning_history(history)
 
 
 def save(path: Path, network: nn.Module, architecture: Architecture) -> None:

@@ -49,10 +49,17 @@ class References:
 
 def lrp(network: nn.Module, layers: dict[str, nn.Module], references: References) -> Scores:
     """Layer-wise relevance: sum_n |sum_hw R| (Yeom et al., 2021, arXiv 1912.08881, section 3.2)."""
+    return {name: sums[0] for name, sums in relevance_sums(network, layers, references).items()}
+
+
+def relevance_sums(network: nn.Module, layers: dict[str, nn.Module], references: References) -> Scores:
+    """Return, by layer, 3 x C: each filter's score, the sum of its relevance, and the sum of its absolute relevance."""
     composite = ByGraph(references.rules, references.bounds)
 
     def measure(z: torch.Tensor) -> Callable[[torch.Tensor], torch.Tensor]:
-        return lambda relevance: reduce(relevance, references.reduction)
+        return lambda relevance: torch.stack(
+            [reduce(relevance.float(), reduction) for reduction in (references.reduction, "sum", "abs-pixel")]
+        )
 
     return _sum(at_outputs(network, layers, references.batches, references.start, measure, composite))
 
@@ -95,6 +102,12 @@ CRITERIA: dict[str, Callable[[nn.Module, dict[str, nn.Module], References], Scor
 }
 
 
+def canonical_layers(network: nn.Module) -> tuple[nn.Module, dict[str, nn.Module]]:
+    """Return a network's canonical form, and in it the layers that have filters, by name."""
+    form = canonical(network)
+    return form, {name: form.get_submodule(name) for name in scored_layers(network)}
+
+
 def score(criterion: str, network: nn.Module, references: References, normalisation: str) -> Scores:
     """Return one score a filter for every layer that has filters; the network is left as it was.
 
@@ -115,9 +128,7 @@ def score(criterion: str, network: nn.Module, references: References, normalisat
     ValueError
         A score is not finite.
     """
-    form = canonical(network)
-    layers = {name: form.get_submodule(name) for name in scored_layers(network)}
-    scores = CRITERIA[criterion](form, layers, references)
+    scores = CRITERIA[criterion](*canonical_layers(network), references)
     scores = {name: _normalise(values.float().cpu(), normalisation) for name, values in scores.items()}
     for name, values in scores.items():
         if not values.isfinite().all():

@@ -3,11 +3,10 @@
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
-import torch
-import torch_pruning
 from torch import nn
 
 from stages.networks.architectures import logits_layer, scored_layers
+from stages.networks.dependencies import dependency_graph
 
 
 @dataclass(frozen=True)
@@ -29,13 +28,6 @@ class Group:
     def channels(self) -> int:
         """How many channels the root has."""
         return len(self.layers[self.root])
-
-
-def dependency_graph(network: nn.Module, image_size: int) -> torch_pruning.DependencyGraph:
-    """Trace a network."""
-    device = next(network.parameters()).device
-    graph = torch_pruning.DependencyGraph()
-    return graph.build_dependency(network, torch.zeros(1, 3, image_size, image_size, device=device))
 
 
 def prunable_groups(network: nn.Module, image_size: int, include: list[str], exclude: list[str]) -> list[Group]:

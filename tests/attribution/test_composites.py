@@ -15,7 +15,7 @@ from zennit.torchvision import ResNetCanonizer, VGGCanonizer
 from stages.attribution.canonical import canonical
 from stages.attribution.composites import COMPOSITES, LAYER_RULES, ByGraph, Rules
 from stages.attribution.filters import at_outputs, from_class
-from stages.networks.architectures import scored_layers
+from stages.networks.architectures import filters, scored_layers
 from tests.conftest import lively
 
 LABELS = torch.arange(6) % 3
@@ -99,6 +99,7 @@ def test_every_scored_layer_gets_relevance(name):
     names = list(scored_layers(network))
     values = at(form, {name: form.get_submodule(name) for name in names}, Rules(), pixels(2))
     assert list(values) == names
+    assert {n: v.shape[1] for n, v in values.items()} == {n: filters(m) for n, m in scored_layers(network).items()}
     assert all(value.isfinite().all() and value.abs().sum() > 0 for value in values.values())
 
 

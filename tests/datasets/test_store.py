@@ -50,6 +50,25 @@ def test_references_are_balanced_training_images_and_follow_the_seed(prepared):
     assert rows.tolist() == prepared.references(3, 0).tolist() != prepared.references(3, 1).tolist()
 
 
+def test_references_of_chosen_classes_are_those_drawn_with_all(prepared):
+    some = prepared.classes[2], prepared.classes[5]
+    labels = prepared.index["label"].to_numpy()
+    rows = prepared.references(3, 0)
+    assert prepared.references(3, 0, some).tolist() == [row for row in rows if labels[row] in (2, 5)]
+    with pytest.raises(InputError, match="prune.scores.classes: 'cat' is none of"):
+        prepared.references(3, 0, ["cat"])
+
+
+def test_only_accepted_images_become_references(prepared):
+    even = prepared.references(3, 0, accept=lambda rows: rows % 2 == 0)
+    assert len(even) == 3 * len(prepared.classes)
+    assert (even % 2 == 0).all()
+    every = prepared.references(10_000, 0, accept=lambda rows: rows % 2 == 0)
+    assert sorted(every) == [row for row in prepared.rows("train") if row % 2 == 0]
+    with pytest.raises(InputError, match="no training image of class"):
+        prepared.references(3, 0, accept=lambda rows: rows < 0)
+
+
 def test_preparing_twice_gives_identical_bytes(tmp_path, embedded):
     digests = []
     for name in ("a", "b"):

@@ -19,8 +19,8 @@ EVALUATIONS = evaluated("baseline", "lrp", "weight")
 
 def test_one_command_runs_every_job_once_and_writes_what_the_contract_says(finished):
     assert finished.first_jobs == {"prepare", "train seed 0"} | STEPS | EVALUATIONS
-    names = {f"seed0/step{n}{part}" for n in (1, 2) for part in
-             (".scores.npz", ".plan.json", ".pruned.safetensors", ".safetensors", ".history.csv")}  # fmt: skip
+    parts = ["scores.npz", "diagnostics.json", "plan.json", "pruned.safetensors", "safetensors", "history.csv"]
+    names = {f"seed0/step{n}.{part}" for n in (1, 2) for part in parts}
     assert set(finished.files("models/pruned")) == {f"{c}/{name}" for c in ("lrp", "weight") for name in names}
     assert set(finished.files("models/baseline")) == {"seed0.safetensors", "seed0.history.csv"}
     assert {"accuracy.svg", "balanced_accuracy.svg", "layers.svg", "training.svg"} == set(
@@ -75,6 +75,9 @@ def test_the_plan_says_what_was_removed(finished):
         assert plan["recalibration"]["images"] == 96  # whole batches of 32 of the 100 asked for
     gone = [(each["group"], each["original_channel"]) for plan in plans for each in plan["removed"]]
     assert len(set(gone)) == len(gone)
+    known = json.loads((folder / "step1.diagnostics.json").read_text())
+    assert known["layers"]["conv1"]["conservation"] == pytest.approx(1, abs=1e-2)  # epsilon keeps a share
+    assert 0.3 < known["overlap"] <= 1
     scores = np.load(folder / "step1.scores.npz")
     single = next(each for each in plans[0]["removed"] if len(each["layers"]) == 1)
     assert single["score"] == pytest.approx(float(scores[single["group"]][single["channel"]]))

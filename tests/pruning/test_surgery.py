@@ -4,7 +4,9 @@ import pytest
 import torch
 from torch import nn
 
+from stages.networks import checkpoint
 from stages.networks.architectures import logits_layer
+from stages.networks.checkpoint import Architecture
 from stages.networks.size import measure
 from stages.pruning import selection, surgery
 from stages.pruning.criteria import CRITERIA, References, score
@@ -46,6 +48,27 @@ def masked(network, channels):
     for module, chosen in gone.items():
         module.register_forward_hook(mask(chosen))
     return network
+
+
+@pytest.mark.parametrize("name", ["alexnet", "densenet121", "mobilenet_v2", "efficientnet_b0", "convnext_tiny"])
+def test_torchvisions_other_networks_are_scored_cut_saved_and_loaded(build, tmp_path, name):
+    network = build(name)
+    images = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    references = References([(images, torch.arange(2))], (images.amin(), images.amax()), "abs-sample", 0)
+    scores = score("lrp", network, references, "none")
+    groups = surgery.prunable_groups(network, 64, ["*"], [])
+    assert {layer for group in groups for layer in group.layers} == set(scores)
+    original = measure(network, 64)
+    chosen = selection.select(network, 64, selection.rank(groups, scores, "sum", 4), "filters", original, 0.1)
+    history = surgery.remove(network, 64, selection.by_group(chosen))
+    assert measure(network, 64).filters <= 0.9 * original.filters
+    classes = [str(number) for number in range(10)]
+    architecture = Architecture(
+        name, "imagenet", classes, 64, [0.5] * 3, [0.5] * 3, channels_last=False, history=history
+    )
+    checkpoint.save(tmp_path / "a.safetensors", network, architecture)
+    again, _ = checkpoint.load(tmp_path / "a.safetensors")
+    assert torch.equal(again(images), network(images))
 
 
 @pytest.mark.parametrize("criterion", CRITERIA)

@@ -1,0 +1,56 @@
+"""How far scores can be trusted: what was conserved, what is dead, what another draw would have removed."""
+
+from dataclasses import replace
+
+import torch
+from torch import nn
+
+from stages.pruning.criteria import References, Scores, canonical_layers, relevance_sums
+
+
+def conservation(network: nn.Module, references: References) -> dict[str, dict[str, float]]:
+    """Return, by layer, how much of the relevance that was started arrives at its output, and how much is negative.
+
+    Returns
+    -------
+    dict of layer name to
+        conservation : float
+            Sum of relevance over the sum started. 1 where all paths lead through the layer; the layers of parallel
+            branches share it.
+        negative : float
+            Share of negative relevance in the sum of absolute values.
+    """
+    started = 0.0
+
+    def start(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        nonlocal started
+        values = references.start(logits, labels)
+        started += values.sum().item()
+        return values
+
+    form, layers = canonical_layers(network)
+    sums = relevance_sums(form, layers, replace(references, start=start))
+    found = {}
+    for name, (_, signed, absolute) in sums.items():
+        total = absolute.sum().item()
+        negative = (total - signed.sum().item()) / (2 * total) if total else 0.0
+        found[name] = {"conservation": signed.sum().item() / started, "negative": negative}
+    return found
+
+
+def lowest_overlap(scores: Scores, again: Scores, share: float = 0.1) -> float:
+    """Return which part of the lowest `share` of all filters is the lowest by other scores of the same filters, too.
+
+    Over all layers together, as in Yeom et al. (2021, arXiv 1912.08881, section 4.1). By chance it is `share`.
+    """
+    lowest = []
+    for each in (scores, again):
+        together = torch.cat([each[name] for name in scores])
+        count = max(1, round(share * len(together)))
+        lowest.append(set(torch.argsort(together, stable=True)[:count].tolist()))
+    return len(lowest[0] & lowest[1]) / len(lowest[0])
+
+
+def dead(scores: Scores) -> dict[str, int]:
+    """Return, by layer, how many filters have a score of exactly zero: nothing reached them on any reference image."""
+    return {name: int((values == 0).sum()) for name, values in scores.items()}
