@@ -5,6 +5,7 @@ peak memory is that of a process of its own for each. Writes metrics/bench/relev
 STUDY_PRECISION (32-true, bf16-mixed) choose how.
 """
 
+import copy
 import multiprocessing
 import os
 import platform
@@ -45,7 +46,8 @@ def prepare(name: str, pixels: int, batch: int) -> dict[str, Callable[[], object
     layers = scored_layers(network)
     form = canonical(network)
     of_form = {layer: form.get_submodule(layer) for layer in layers}
-    canonizers = [VGGCanonizer() if name.startswith("vgg") else ResNetCanonizer()]
+    theirs = copy.deepcopy(network).eval()  # canonised once, as ours is
+    (VGGCanonizer() if name.startswith("vgg") else ResNetCanonizer()).apply(theirs)
 
     def autocast() -> torch.autocast:
         return torch.autocast(where.type, torch.bfloat16, enabled=PRECISION == "bf16-mixed")
@@ -58,7 +60,6 @@ def prepare(name: str, pixels: int, batch: int) -> dict[str, Callable[[], object
         network.zero_grad()
 
     def zennit() -> dict[str, torch.Tensor]:
-        network.eval()
         start = torch.eye(10, device=where)[labels]
         outputs: dict[str, torch.Tensor] = {}
 
@@ -69,8 +70,8 @@ def prepare(name: str, pixels: int, batch: int) -> dict[str, Callable[[], object
 
             return hook
 
-        handles = [module.register_forward_hook(record(layer)) for layer, module in layers.items()]
-        with Gradient(network, EpsilonPlus(canonizers=canonizers)) as attributor, autocast():
+        handles = [module.register_forward_hook(record(layer)) for layer, module in scored_layers(theirs).items()]
+        with Gradient(theirs, EpsilonPlus()) as attributor, autocast():
             attributor(images, lambda logits: start.to(logits))
         for handle in handles:
             handle.remove()

@@ -154,7 +154,7 @@ class Scores(Section):
     batch_size: Positive
     normalisation: dict[Criterion, Literal["none", "l1", "l2", "mean"]]
     coupled: dict[Criterion, Literal["sum", "mean", "max", "first"]]
-    classes: Literal["all"] | Annotated[list[str], Field(min_length=1)]
+    classes: Annotated[list[str], Field(min_length=1)] | None
     correct_only: bool
     lrp: Lrp
 
@@ -260,7 +260,9 @@ def _rank(problem: dict) -> int:
 def _describe(problem: dict) -> str:
     """Return `key: what is wrong: what would be right` for one error of pydantic."""
     names = [str(part) for part in problem["loc"]]
-    key = ".".join(name for name in names if name.replace("_", "").isalnum() and name not in ("Weights", "str"))
+    key = ".".join(
+        name for name in names if name.replace("_", "").isalnum() and name not in ("Weights", "LayerGroups", "str")
+    )
     if problem["type"] == "extra_forbidden":
         return f"{key}: unknown key{_suggest(names[-1], _siblings(names[:-1]))}"
     if problem["type"] == "missing":

@@ -14,11 +14,12 @@ from stages.attribution.composites import Rules
 from stages.attribution.filters import Start, from_class
 from stages.datasets import store
 from stages.datasets.store import derived_seed
+from stages.errors import InputError
 from stages.files import replacing, write_json
 from stages.networks import checkpoint
 from stages.networks.predict import predict
 from stages.params import Lrp, load
-from stages.pruning.criteria import CRITERIA, References, Scores, score
+from stages.pruning.criteria import CRITERIA, UNSEEING, References, Scores, score
 from stages.pruning.diagnostics import conservation, dead, lowest_overlap
 
 REDRAWN = 1  # distinguishes the seed of the second draw
@@ -47,10 +48,12 @@ def main() -> None:
         return (logits.argmax(1) == labels).numpy()
 
     def draw(seed: int) -> References:
+        if arguments.criterion in UNSEEING:
+            return References((), (low, high), params.scores.reduction, derived_seed(seed, arguments.step))
         rows = data.references(
             params.scores.references_per_class,
             seed,
-            None if params.scores.classes == "all" else params.scores.classes,
+            params.scores.classes,
             correct if params.scores.correct_only else None,
         )
         batches = (
@@ -61,12 +64,17 @@ def main() -> None:
         lrp = params.scores.lrp
         return References(batches, (low, high), params.scores.reduction, own_seed, rules(lrp), start(lrp))
 
-    def scored(references: References) -> dict[str, torch.Tensor]:
-        return score(arguments.criterion, network, references, params.scores.normalisation[arguments.criterion])
+    def scored(references: References) -> Scores:
+        try:
+            return score(arguments.criterion, network, references, params.scores.normalisation[arguments.criterion])
+        except ValueError as error:
+            raise InputError(f"{arguments.checkpoint}: {error}") from None
 
     scores = scored(draw(arguments.seed))
-    redrawn = derived_seed(arguments.seed, REDRAWN)
-    found = {"overlap": lowest_overlap(scores, scored(draw(redrawn))), "layers": diagnosed(scores)}
+    found = {"overlap": None, "layers": dead(scores)}
+    if arguments.criterion not in UNSEEING:
+        again = scored(draw(derived_seed(arguments.seed, REDRAWN)))
+        found["overlap"] = lowest_overlap(scores, again)
     if arguments.criterion == "lrp":
         for name, values in conservation(network, draw(arguments.seed)).items():
             found["layers"][name] |= values
@@ -75,11 +83,9 @@ def main() -> None:
         np.savez(stream, **{name: values.numpy() for name, values in scores.items()})
     log = command.logger("relevance", arguments.criterion, "seed", arguments.seed, "step", arguments.step)
     log.info("%d filters in %d layers scored", sum(map(len, scores.values())), len(scores))
-    log.info(
-        "%d dead; of the lowest tenth, other reference images would have given %.0f %%",
-        sum(layer["dead"] for layer in found["layers"].values()),
-        100 * found["overlap"],
-    )
+    log.info("%d of them have a score of zero", sum(layer["dead"] for layer in found["layers"].values()))
+    if found["overlap"] is not None:
+        log.info("other reference images would have given %.0f %% of the lowest tenth", 100 * found["overlap"])
 
 
 def rules(lrp: Lrp) -> Rules:
@@ -93,11 +99,6 @@ def rules(lrp: Lrp) -> Rules:
 def start(lrp: Lrp) -> Start:
     """Return where relevance starts."""
     return from_class(lrp.start.removesuffix("-class"), lrp.amount)
-
-
-def diagnosed(scores: Scores) -> dict[str, dict[str, float]]:
-    """Return what is known of each layer, whatever the criterion."""
-    return {name: {"filters": len(scores[name]), "dead": count} for name, count in dead(scores).items()}
 
 
 if __name__ == "__main__":

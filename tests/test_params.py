@@ -43,11 +43,11 @@ from stages.params import load
         ),
         ("alpha: 2.0", "alpha: 0.5", ["prune.scores.lrp.alpha", "0.5", "greater than or equal to 1"]),
         ("start: true-class", "start: true", ["prune.scores.lrp.start", "True"]),
-        ("classes: all ", "classes: some ", ["prune.scores.classes", "'some'"]),
+        ("classes: null ", "classes: cat ", ["prune.scores.classes", "'cat'", "list"]),
         (
             "composite: epsilon-plus-box",
             "composite: {low: zplus, middle: gama, high: epsilon, linear: z, first: none} ",
-            ["prune.scores.lrp.composite", "middle", "'gama'", "did you mean gamma?"],
+            ["prune.scores.lrp.composite.middle: 'gama'", "did you mean gamma?"],
         ),
         ("model:\n", "model2:\n", ["model2", "unknown key"]),
     ],

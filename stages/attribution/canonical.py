@@ -15,7 +15,7 @@ from torch.nn import functional
 from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
 from torchvision.ops import StochasticDepth
 
-from stages.attribution.layers import Gate, Mean, Scale, Sum
+from stages.attribution.layers import Gate, Scale, Sum
 
 NORMS = nn.BatchNorm1d | nn.BatchNorm2d
 IDLE = (nn.Dropout, nn.Dropout2d, StochasticDepth, nn.Identity)  # what does nothing in evaluation mode
@@ -58,7 +58,7 @@ def canonical(network: nn.Module) -> fx.GraphModule:
             module.inplace = False
     try:
         graph = Tracer().trace(network)
-    except (fx.proxy.TraceError, TypeError) as error:
+    except (fx.proxy.TraceError, TypeError, RuntimeError) as error:
         raise ValueError(
             f"{type(network).__name__} has no canonical form: its graph cannot be traced: {error}"
         ) from None
@@ -95,7 +95,7 @@ def facts(network: nn.Module) -> Facts:
     modules = dict(network.named_modules())
     try:
         graph = network.graph if isinstance(network, fx.GraphModule) else Tracer().trace(network)
-    except (fx.proxy.TraceError, TypeError):
+    except (fx.proxy.TraceError, TypeError, RuntimeError):
         return Facts(list(modules), set(), {name for name, module in modules.items() if isinstance(module, nn.Linear)})
     known = Facts([], set(), set())
     nonnegative: set[fx.Node] = set()
@@ -106,6 +106,8 @@ def facts(network: nn.Module) -> Facts:
         operands = node.all_input_nodes
         operation = type(modules[node.target]) if node.op == "call_module" else node.target
         holds = bool(operands) and all(operand in nonnegative for operand in operands)
+        if operation in SUMS | PRODUCTS and not _of_two_tensors(node):
+            holds = False
         is_flat = any(operand in flat for operand in operands)
         if operation in MAKE or (operation in KEEP and holds):
             nonnegative.add(node)
@@ -127,10 +129,10 @@ MAKE = {
 }  # fmt: skip
 KEEP = {
     nn.MaxPool1d, nn.MaxPool2d, nn.AvgPool1d, nn.AvgPool2d, nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d,
-    nn.AdaptiveMaxPool2d, nn.Flatten, Sum, Gate, Mean, *IDLE, *SUMS, *PRODUCTS, *POOLS, functional.dropout,
+    nn.AdaptiveMaxPool2d, nn.Flatten, Sum, Gate, *IDLE, *SUMS, *PRODUCTS, *POOLS, functional.dropout,
     torch.cat, torch.flatten, torch.permute, torch.reshape, "flatten", "view", "reshape", "permute", "contiguous",
 }  # fmt: skip
-FLATTEN = {nn.Flatten, Mean, torch.flatten, "flatten", "view", "mean"}
+FLATTEN = {nn.Flatten, torch.flatten, torch.reshape, "flatten", "view", "reshape", "mean"}
 
 
 def _rewrite(form: fx.GraphModule, node: fx.Node) -> None:
@@ -161,9 +163,9 @@ def _fold(form: fx.GraphModule, node: fx.Node, norm: nn.Module) -> None:
 def _as_module(form: fx.GraphModule, node: fx.Node) -> None:
     operands = node.all_input_nodes
     target = node.target
-    if target in SUMS and len(operands) == 2:
+    if target in SUMS and _of_two_tensors(node):
         _replace(form, node, "sum", Sum(), operands)
-    elif target in PRODUCTS and len(operands) == 2:
+    elif target in PRODUCTS and _of_two_tensors(node):
         constant = next((operand for operand in operands if operand.op == "get_attr"), None)
         if constant is None:
             _replace(form, node, "gate", Gate(), operands)
@@ -172,12 +174,13 @@ def _as_module(form: fx.GraphModule, node: fx.Node) -> None:
             _replace(form, node, "scale", Scale(factors), [operand for operand in operands if operand is not constant])
     elif target in ACTIVATIONS:
         kept = {name: value for name, value in node.kwargs.items() if name not in ("inplace", "input")}
-        _replace(form, node, "activation", ACTIVATIONS[target](*node.args[1:2], **kept), operands)
+        activation = ACTIVATIONS[target](*node.args[1:2], **kept)
+        if hasattr(activation, "inplace"):
+            activation.inplace = False
+        _replace(form, node, "activation", activation, operands)
     elif target in POOLS:
         kept = {name: value for name, value in node.kwargs.items() if name != "input"}
         _replace(form, node, "pool", POOLS[target](*node.args[1:], **kept), operands)
-    elif target == "mean" and tuple(node.args[1]) in ((2, 3), (-2, -1)) and not node.kwargs:
-        _replace(form, node, "pool", Mean(), operands)
     elif target == functional.dropout:
         node.replace_all_uses_with(operands[0])
         form.graph.erase_node(node)
@@ -190,6 +193,11 @@ LINEAR_IN_VALUES: set[Callable | str] = {
     torch.flatten, torch.cat, torch.permute, torch.reshape, "flatten", "view", "reshape", "permute", "contiguous",
     "size", getattr, operator.getitem,
 }  # fmt: skip
+
+
+def _of_two_tensors(node: fx.Node) -> bool:
+    """Return whether a sum or product takes two tensors, and neither a constant nor a factor (`alpha`)."""
+    return len(node.args) == 2 and all(isinstance(operand, fx.Node) for operand in node.args) and not node.kwargs
 
 
 def _replace(form: fx.GraphModule, node: fx.Node, kind: str, module: nn.Module, operands: list[fx.Node]) -> None:

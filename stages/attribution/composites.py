@@ -14,20 +14,19 @@ from zennit.rules import Flat, Norm, ZBox
 from zennit.types import Activation, AvgPool, BatchNorm, Convolution, Linear
 
 from stages.attribution.canonical import facts
-from stages.attribution.layers import Gate, Mean, Scale, Sum
+from stages.attribution.layers import Gate, Scale, Sum
 from stages.attribution.rules import AlphaBeta, Epsilon, Gamma, Halve, Pass, Proportional, WSquare, ZPlus
 
 LAYER_RULES = ("z", "epsilon", "zplus", "alpha-beta", "gamma")
-FIRST_RULES = ("box", "flat", "wsquare", "none")
 WEIGHTLESS: list[tuple[type | tuple[type, ...], Hook]] = [
     ((Activation, BatchNorm, nn.LayerNorm, Scale), Pass()),
-    ((AvgPool, Mean, Sum), Proportional()),
+    ((AvgPool, Sum), Proportional()),
     (StackedSum, Norm()),
     (Gate, Halve()),
 ]
 GRADIENT = (  # what moves or selects values: its gradient sends relevance where it came from
     nn.MaxPool1d, nn.MaxPool2d, nn.AdaptiveMaxPool2d, nn.Flatten, nn.Unflatten, nn.Identity, nn.Dropout, nn.Dropout2d,
-    Permute, StochasticDepth,
+    Permute, StochasticDepth, nn.Sequential,
 )  # fmt: skip
 
 
@@ -109,7 +108,7 @@ class ByGraph(Composite):
         self.first = next(iter(layers), None)
         try:
             super().register(module)
-        except ValueError:
+        except BaseException:
             self.remove()
             raise
 
@@ -120,8 +119,8 @@ class ByGraph(Composite):
         for types, rule in WEIGHTLESS:
             if isinstance(module, types):
                 return rule
-        if any(module.children()) or not _computes(module) or isinstance(module, GRADIENT):
-            return None
+        if any(module.children()) or not _computes(module) or isinstance(module, (*GRADIENT, Linear)):
+            return None  # a linear layer that is in no group is never called
         raise ValueError(f"no LRP rule is known for layer {name}, a {type(module).__name__}")
 
     def _of_layer(self, name: str) -> Hook:

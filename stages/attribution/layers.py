@@ -35,11 +35,3 @@ class Scale(nn.Module):
     def forward(self, values: torch.Tensor) -> torch.Tensor:
         """Return `factors * values`."""
         return self.factors * values
-
-
-class Mean(nn.Module):
-    """Average over the last two dimensions, which are left out."""
-
-    def forward(self, values: torch.Tensor) -> torch.Tensor:
-        """Return N x C for N x C x H x W."""
-        return values.mean((-2, -1))

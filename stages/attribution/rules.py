@@ -1,14 +1,15 @@
-"""LRP rules that leave the bias out, conserve what they propagate, and cost one forward and one transposed pass.
+"""LRP rules that leave the bias out and, but for epsilon's own share, conserve what they propagate.
 
 They are zennit hooks: a zennit composite registers, copies and removes them. Where zennit's rules let autograd compute
 the layer's own gradient and then replace it, these put themselves in its place, and neither that gradient nor that of
-the weights is ever computed.
+the weights is ever computed: a rule costs one forward and one transposed pass for each term of its sums, most have one.
 
 Notation: x the input, w the weight, R the relevance at the output, all of one layer; a sum over inputs is the layer
 itself, a sum over outputs its transpose (Montavon et al., 2019, "Layer-wise relevance propagation: an overview").
 """
 
 import copy
+import functools
 from collections.abc import Callable
 
 import torch
@@ -44,13 +45,17 @@ class Rule(Hook):
     def register(self, module: nn.Module) -> RemovableHandleList:
         """Take the place of `module.forward`, and return what gives it back."""
         self.module = module
+        self.own = vars(module).get("forward")  # of another rule or a patch; its class has the usual one
         self.original = module.forward
         module.forward = lambda *inputs: _Propagate.apply(self, *inputs)
         return RemovableHandleList([RemovableHandle(self)])
 
     def remove(self) -> None:
         """Give the module its own forward pass back."""
-        vars(self.module).pop("forward", None)
+        if self.own is None:
+            vars(self.module).pop("forward", None)
+        else:
+            self.module.forward = self.own
         super().remove()
 
     def copy(self) -> "Rule":
@@ -87,7 +92,7 @@ class Weighted(Rule):
         return super().register(module)
 
     def layer(self, weight: Weight) -> nn.Module:
-        """Return the layer without its bias and with `weight` of its weights."""
+        """Return the layer without its bias and with `weight` of its weights, as they were when first asked for."""
         if weight not in self.layers:
             layer = copy.copy(self.module)
             vars(layer).pop("forward")  # this rule's
@@ -113,10 +118,10 @@ class Weighted(Rule):
         inputs of that output, as by the flat rule: nothing is lost.
         """
         inputs, outputs = zip(*terms, strict=True)
-        z = sum(output.detach() for output in outputs)
+        z = _total([output.detach() for output in outputs])
         ratio, lost = (relevance / stabilize(z, epsilon), None) if epsilon else _ratio(relevance, z)
-        gradients = torch.autograd.grad(outputs, inputs, [ratio.to(z)] * len(terms))
-        shares = sum(gradient.mul_(x.detach()) for x, gradient in zip(inputs, gradients, strict=True))
+        gradients = torch.autograd.grad(outputs, inputs, [ratio.to(z)] * len(terms), retain_graph=True)
+        shares = _total([gradient.mul_(x.detach()) for x, gradient in zip(inputs, gradients, strict=True)])
         return shares if lost is None else shares + self.spread(lost, shares)
 
     def spread(self, relevance: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
@@ -211,7 +216,7 @@ class AlphaBeta(ZPlus):
     def propagate(self, relevance, x):
         """See `Rule.propagate`."""
         against = self.negative(x)
-        opposed = sum(z.detach() for _, z in against) != 0
+        opposed = _total([z.detach() for _, z in against]) != 0
         inhibited = relevance * opposed * self.beta
         return (self.share(relevance + inhibited, self.positive(x)) - self.share(inhibited, against),)
 
@@ -264,7 +269,12 @@ def _ratio(relevance: torch.Tensor, z: torch.Tensor) -> tuple[torch.Tensor, torc
     if ratio.sum().isfinite():
         return ratio, None
     empty = z.abs() < torch.finfo(z.dtype).tiny
-    return ratio.masked_fill(empty, 0.0), relevance * empty
+    lost = relevance * empty
+    return ratio.masked_fill(empty, 0.0), lost if lost.any() else None
+
+
+def _total(values: list[torch.Tensor]) -> torch.Tensor:
+    return functools.reduce(torch.add, values)
 
 
 def _unchanged(weight: torch.Tensor) -> torch.Tensor:

@@ -87,7 +87,9 @@ class Prepared:
                 continue
             found = order[:per_class] if accept is None else _first(order, per_class, accept)
             if not len(found):
-                raise InputError(f"prune.scores.correct_only: no training image of class {name!r} is accepted")
+                raise InputError(
+                    f"prune.scores: no training image of class {name!r} may be a reference (correct_only?)"
+                )
             drawn.append(found)
         return np.concatenate(drawn)
 

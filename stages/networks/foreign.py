@@ -1,6 +1,7 @@
 """Weights from elsewhere: a user's own file, or those torchvision publishes. Pickled code is never run."""
 
 import pickle
+import re
 from pathlib import Path
 
 import torch
@@ -83,6 +84,8 @@ def adopt(network: nn.Module, tensors: dict[str, torch.Tensor], origin: str, new
         A tensor is missing, left over, or of another shape; the message names the first.
     """
     tensors = {name.removeprefix("module."): tensor for name, tensor in tensors.items()}
+    # torchvision's own DenseNet files have the names of an older version: denselayer1.norm.1.weight.
+    tensors = {re.sub(r"(denselayer\d+\.[a-z]+)\.([12])\.", r"\1\2.", name): values for name, values in tensors.items()}
     own = network.state_dict()
     if new_head:
         head = logits_layer(network)

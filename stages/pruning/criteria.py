@@ -102,6 +102,9 @@ CRITERIA: dict[str, Callable[[nn.Module, dict[str, nn.Module], References], Scor
 }
 
 
+UNSEEING = {"weight", "random"}  # criteria that look at no reference image
+
+
 def canonical_layers(network: nn.Module) -> tuple[nn.Module, dict[str, nn.Module]]:
     """Return a network's canonical form, and in it the layers that have filters, by name."""
     form = canonical(network)

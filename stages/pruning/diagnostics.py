@@ -8,15 +8,15 @@ from torch import nn
 from stages.pruning.criteria import References, Scores, canonical_layers, relevance_sums
 
 
-def conservation(network: nn.Module, references: References) -> dict[str, dict[str, float]]:
+def conservation(network: nn.Module, references: References) -> dict[str, dict[str, float | None]]:
     """Return, by layer, how much of the relevance that was started arrives at its output, and how much is negative.
 
     Returns
     -------
     dict of layer name to
         conservation : float
-            Sum of relevance over the sum started. 1 where all paths lead through the layer; the layers of parallel
-            branches share it.
+            Sum of relevance over the sum started; None where that is zero. 1 where all paths lead through the layer;
+            the layers of parallel branches share it.
         negative : float
             Share of negative relevance in the sum of absolute values.
     """
@@ -34,7 +34,7 @@ def conservation(network: nn.Module, references: References) -> dict[str, dict[s
     for name, (_, signed, absolute) in sums.items():
         total = absolute.sum().item()
         negative = (total - signed.sum().item()) / (2 * total) if total else 0.0
-        found[name] = {"conservation": signed.sum().item() / started, "negative": negative}
+        found[name] = {"conservation": signed.sum().item() / started if started else None, "negative": negative}
     return found
 
 
@@ -51,6 +51,9 @@ def lowest_overlap(scores: Scores, again: Scores, share: float = 0.1) -> float:
     return len(lowest[0] & lowest[1]) / len(lowest[0])
 
 
-def dead(scores: Scores) -> dict[str, int]:
-    """Return, by layer, how many filters have a score of exactly zero: nothing reached them on any reference image."""
-    return {name: int((values == 0).sum()) for name, values in scores.items()}
+def dead(scores: Scores) -> dict[str, dict[str, float]]:
+    """Return, by layer, how many `filters` there are, and how many are `dead`.
+
+    A dead filter has a score of exactly zero. (Relevance that is spread evenly can keep a silent filter from that.)
+    """
+    return {name: {"filters": len(values), "dead": int((values == 0).sum())} for name, values in scores.items()}

@@ -88,6 +88,23 @@ def test_a_module_used_on_signed_values_too_is_not_said_to_be_nonnegative():
     assert facts(Twice()).nonnegative == set()
 
 
+@pytest.mark.parametrize(
+    "operation", [lambda a: a * -1, lambda a: a + -3, lambda a: torch.add(a, a, alpha=-1), lambda a: a - a]
+)
+def test_constants_and_factors_are_not_said_to_keep_values_nonnegative(operation):
+    class Arithmetic(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = nn.Conv2d(3, 3, 1)
+
+        def forward(self, x):
+            return self.layer(operation(torch.relu(x)))
+
+    assert facts(Arithmetic()).nonnegative == set()
+    with pytest.raises(ValueError, match="no rule is known"):
+        canonical(Arithmetic())
+
+
 def test_an_operation_without_a_rule_is_named():
     class Odd(nn.Module):
         def forward(self, x):

@@ -43,7 +43,7 @@ def test_relevance_starts_where_it_is_told_to():
     assert from_class("predicted", "logit")(logits, labels).tolist() == [[0, 3, 0]]
 
 
-def test_nothing_is_computed_below_the_lowest_layer_or_for_weights(build, images):
+def test_nothing_is_computed_below_the_lowest_layer(build, images):
     network = canonical(build("resnet18"))
     chosen = {"layer4.1.conv2": network.get_submodule("layer4.1.conv2")}
     seen = []
@@ -55,7 +55,6 @@ def test_nothing_is_computed_below_the_lowest_layer_or_for_weights(build, images
     with_graph = [name for name, requires_grad in seen if requires_grad]
     assert set(found) == {"layer4.1.conv2"}
     assert with_graph == ["sum_add_7", "layer4.1.relu", "avgpool", "fc", ""]
-    assert all(parameter.grad is None for parameter in network.parameters())
 
 
 def test_a_gradient_is_kept_no_longer_than_it_takes_to_measure_it(build, images):

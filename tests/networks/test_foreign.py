@@ -1,4 +1,5 @@
 import pickle
+import re
 
 import pytest
 import torch
@@ -21,6 +22,14 @@ def test_a_users_own_network_is_adopted(tmp_path, build, images, suffix):
         torch.save({"state_dict": state, "epoch": 3} if "wrapped" in suffix else state, path)
     foreign.adopt(ours, foreign.read(path, sha256(path), "train.checkpoint"), str(path), new_head=False)
     assert torch.equal(ours.eval()(images), theirs(images))
+
+
+def test_densenets_older_names_are_understood(build):
+    theirs, ours = build("densenet121", seed=1), build("densenet121", seed=2)
+    older = {re.sub(r"(denselayer\d+\.[a-z]+)([12])\.", r"\1.\2.", name): v for name, v in theirs.state_dict().items()}
+    assert "features.denseblock1.denselayer1.norm.1.weight" in older
+    foreign.adopt(ours, older, "torchvision's", new_head=True)
+    assert all(torch.equal(value, theirs.state_dict()[name]) for name, value in ours.state_dict().items())
 
 
 def test_a_changed_file_is_refused(tmp_path):

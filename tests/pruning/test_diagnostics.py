@@ -27,4 +27,7 @@ def test_overlap_counts_the_lowest_over_all_layers_together():
 
 
 def test_dead_filters_have_a_score_of_zero():
-    assert dead({"a": torch.tensor([0.0, -1.0, 0.0]), "b": torch.ones(2)}) == {"a": 2, "b": 0}
+    assert dead({"a": torch.tensor([0.0, -1.0, 0.0]), "b": torch.ones(2)}) == {
+        "a": {"filters": 3, "dead": 2},
+        "b": {"filters": 2, "dead": 0},
+    }

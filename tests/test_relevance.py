@@ -1,0 +1,45 @@
+import subprocess
+import sys
+from typing import get_args
+
+import torch
+
+from stages import params, relevance
+from stages.attribution.composites import COMPOSITES, LAYER_RULES, Rules
+from stages.networks import checkpoint
+
+
+def lrp(**values):
+    given = {"composite": "epsilon-plus-box", "epsilon": 0.1, "gamma": 0.2, "alpha": 3.0}
+    return params.Lrp(**{**given, "start": "true-class", "amount": "one", **values})
+
+
+def test_rules_are_those_of_params():
+    assert set(get_args(params.Composite)) == set(COMPOSITES)
+    assert set(get_args(params.LayerRule)) == set(LAYER_RULES)
+    assert relevance.rules(lrp()) == Rules(first="box", epsilon=0.1, gamma=0.2, alpha=3.0)
+    groups = {"low": "gamma", "middle": "zplus", "high": "alpha-beta", "linear": "z", "first": "flat"}
+    assert relevance.rules(lrp(composite=groups)) == Rules(**groups, epsilon=0.1, gamma=0.2, alpha=3.0)
+
+
+def test_relevance_starts_where_params_say():
+    logits, labels = torch.tensor([[1.0, 3.0, -2.0]]), torch.tensor([2])
+    assert relevance.start(lrp())(logits, labels).tolist() == [[0, 0, 1]]
+    assert relevance.start(lrp(start="predicted-class", amount="logit"))(logits, labels).tolist() == [[0, 3, 0]]
+
+
+def test_scores_that_are_not_finite_end_with_status_2_and_one_line(tmp_path, build, architecture, prepared_folder):
+    network = build("resnet8")
+    network.layer1[0].conv1.weight.data[0] = float("nan")
+    checkpoint.save(tmp_path / "a.safetensors", network, architecture)
+    answer = subprocess.run(
+        [sys.executable, "-m", "stages.relevance", "--criterion", "lrp", "--seed", "0", "--step", "1"]
+        + ["--data", prepared_folder, "--checkpoint", tmp_path / "a.safetensors"]
+        + ["--scores", tmp_path / "scores.npz", "--diagnostics", tmp_path / "diagnostics.json"],
+        capture_output=True,
+        text=True,
+    )
+    assert answer.returncode == 2
+    assert "lrp gives scores that are not finite in layer" in answer.stderr
+    assert len(answer.stderr.splitlines()) == 1
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.safetensors"]
