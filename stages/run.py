@@ -221,18 +221,19 @@ def snakemake(name: str, stage: dict, keys: dict[str, str], frozen: Path) -> int
     # Missing files alone decide. Where a changed rule or list of inputs makes Snakemake rerun a job whose output is
     # there, it leaves out the jobs behind ancient() inputs, and the stage ends without its outputs.
     arguments = snakemake_command(name, stage, keys, frozen, ["--rerun-triggers", "mtime"])
-    process = subprocess.Popen(arguments, env=environment, process_group=0)
-
-    deadline = None
+    process = deadline = None
 
     def interrupt(number, frame):
         nonlocal deadline
         deadline = deadline or time.monotonic() + GRACE
         with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, number)
+            if process:
+                os.killpg(process.pid, number)
 
+    # Before the start: what is handled here has its default meaning there, also where a shell ignores it (`nohup … &`).
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, interrupt)
+    process = subprocess.Popen(arguments, env=environment, process_group=0)
     dvc = calling_dvc()
     while True:
         try:

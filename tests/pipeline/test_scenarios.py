@@ -78,7 +78,7 @@ def test_s8_an_older_commit_comes_back_without_a_job(study, tmp_path):
     changed = study.results()
     assert changed != before
     diff = json.loads(study.run("dvc", "metrics", "diff", "--json", "HEAD~1", "HEAD"))
-    assert diff["metrics/summary.json"]["lrp.macs"]["diff"] < 0
+    assert diff["metrics/summary.json"]["lrp.filters"]["diff"] < 0
     study.run("dvc", "plots", "diff", "HEAD~1", "HEAD", "-o", "plots")
     page = study.read("plots/index.html")
     assert "accuracy_by_macs" in page
