@@ -35,7 +35,8 @@ status: $(READY)  ## what is done, and what would run
 	@python -m stages.study status
 
 test: $(READY)  ## every test but the slow ones (at most 12 minutes)
-	@pytest
+	@OMP_NUM_THREADS=1 pytest -n 2 --ignore tests/pipeline
+	@pytest tests/pipeline
 
 test-slow: $(READY)  ## the tests that need longer (at most 30 minutes)
 	@pytest -m slow

@@ -1,4 +1,5 @@
 import copy
+from itertools import product
 
 import pytest
 import torch
@@ -71,9 +72,10 @@ def test_torchvisions_other_networks_are_scored_cut_saved_and_loaded(build, tmp_
     assert torch.equal(again(images), network(images))
 
 
-@pytest.mark.parametrize("criterion", CRITERIA)
-@pytest.mark.parametrize("name", ["resnet8", "resnet18", "vgg11_bn"])
-def test_removal_equals_masking(build, images, criterion, name):
+@pytest.mark.parametrize(
+    ("name", "criterion"), [*product(["resnet8", "resnet18"], CRITERIA), ("vgg11_bn", "lrp"), ("vgg11_bn", "random")]
+)
+def test_removal_equals_masking(build, images, name, criterion):
     network = build(name)
     channels = plan(network, criterion, images)
     smaller = copy.deepcopy(network)

@@ -88,7 +88,9 @@ def test_the_seed_decides(build, architecture, prepared, settings, tmp_path):
 def test_the_best_epoch_is_kept_when_asked_for(build, architecture, prepared, settings, tmp_path):
     from stages.training.validation import validate
 
-    settings = settings(epochs=25, learning_rate=0.1, weight_decay=0.0, augment=Augment(flip=False, shift=0))
+    settings = settings(
+        epochs=25, batch_size=16, learning_rate=0.1, weight_decay=0.0, augment=Augment(flip=False, shift=0)
+    )
     network = build("resnet8")
     best, history = train(network, architecture, prepared, settings, tmp_path / "s")
     lowest = min(row["val_loss"] for row in history)
