@@ -33,7 +33,7 @@ METRICS = ["baseline.json", "summary.json", "pruning.csv", "layers.csv", "histor
 
 wildcard_constraints:
     key="[0-9a-z]+",
-    criterion="[a-z-]+",
+    criterion="[a-z0-9-]+",
     seed=r"\d+",
     step=r"[1-9]\d*",
 

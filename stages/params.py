@@ -11,11 +11,13 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from stages.errors import InputError
 from stages.files import sha256
 
-Criterion = Literal["lrp", "weight", "gradient", "taylor", "random"]
+Criterion = Literal[
+    "lrp", "weight", "weight-l2", "bn-scale", "activation", "gradient", "taylor", "integrated-gradients", "random"
+]
 Network = Literal[
     "resnet8", "resnet20", "resnet56", "resnet18", "resnet34", "resnet50",
     "vgg11", "vgg13", "vgg16", "vgg19", "vgg11_bn", "vgg13_bn", "vgg16_bn", "vgg19_bn",
-    "alexnet", "densenet121", "mobilenet_v2", "efficientnet_b0", "convnext_tiny",
+    "alexnet", "densenet121", "mobilenet_v2", "efficientnet_b0", "convnext_tiny", "mlp",
 ]  # fmt: skip
 LayerRule = Literal["z", "epsilon", "zplus", "alpha-beta", "gamma"]
 Composite = Literal[
@@ -157,6 +159,7 @@ class Scores(Section):
     classes: Annotated[list[str], Field(min_length=1)] | None
     correct_only: bool
     lrp: Lrp
+    integration_steps: Positive
 
 
 class Prune(Section):

@@ -21,7 +21,7 @@ from stages.datasets.store import derived_seed
 from stages.errors import InputError
 from stages.files import write_json, write_rows
 from stages.networks import checkpoint
-from stages.networks.architectures import filters, scored_layers
+from stages.networks.architectures import filters, prunable_layers, scored_layers
 from stages.networks.size import Size, measure
 from stages.params import Criterion, Prune, load
 from stages.pruning import selection, surgery
@@ -52,7 +52,7 @@ def main() -> None:
     where = device.prepare(params.finetune.threads)
     seed = derived_seed(arguments.seed, arguments.step)
     network, architecture = checkpoint.load(arguments.checkpoint)
-    scores = _load_scores(arguments.scores, network)
+    scores = _load_scores(arguments.scores, network, params)
 
     coupled = params.scores.coupled[arguments.criterion]
     network, architecture, plan = cut(network, architecture, scores, params, coupled, arguments.step)
@@ -109,11 +109,6 @@ def cut(
     original, before = measure(unpruned, size), measure(network, size)
     widths = {"original": _widths(unpruned), "before": _widths(network)}
     groups = surgery.prunable_groups(network, size, params.layers.include, params.layers.exclude)
-    if not groups:
-        raise InputError(
-            f"prune.layers: no layer may be pruned; include {params.layers.include} and exclude "
-            f"{params.layers.exclude} must leave a whole group of {', '.join(widths['original'])}"
-        )
     candidates = selection.rank(groups, scores, coupled, params.min_channels)
     asked = step * params.per_step
     chosen = selection.select(network, size, candidates, params.unit, original, asked)
@@ -172,14 +167,15 @@ def _recalibrate(network, architecture, data, params: Prune, seed: int) -> dict[
     return {"images": len(whole), "largest_shift": recalibrate(network, batches)}
 
 
-def _load_scores(path, network: torch.nn.Module) -> dict[str, torch.Tensor]:
+def _load_scores(path, network: torch.nn.Module, params: Prune) -> dict[str, torch.Tensor]:
     try:
         with np.load(path, allow_pickle=False) as archive:
             scores = {name: torch.from_numpy(archive[name]) for name in archive.files}
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise InputError(f"{path}: not a file of scores: {error}") from None
+    names = prunable_layers(network, params.layers.include, params.layers.exclude)
     widths = _widths(network)
-    if {name: len(values) for name, values in scores.items()} != widths:
+    if {name: len(values) for name, values in scores.items()} != {name: widths[name] for name in names}:
         raise InputError(f"{path}: the scores are not those of this network's layers; score it again")
     return scores
 

@@ -17,9 +17,10 @@ from stages.datasets.store import derived_seed
 from stages.errors import InputError
 from stages.files import replacing, write_json
 from stages.networks import checkpoint
+from stages.networks.architectures import prunable_layers
 from stages.networks.predict import predict
 from stages.params import Lrp, load
-from stages.pruning.criteria import CRITERIA, UNSEEING, References, Scores, score
+from stages.pruning.criteria import CRITERIA, UNSEEING, References, Relevance, Scores, finish, relevance
 from stages.pruning.diagnostics import conservation, dead, lowest_overlap
 
 REDRAWN = 1  # distinguishes the seed of the second draw
@@ -48,35 +49,41 @@ def main() -> None:
         return (logits.argmax(1) == labels).numpy()
 
     def draw(seed: int) -> References:
-        if arguments.criterion in UNSEEING:
-            return References((), (low, high), params.scores.reduction, derived_seed(seed, arguments.step))
-        rows = data.references(
-            params.scores.references_per_class,
-            seed,
-            params.scores.classes,
-            correct if params.scores.correct_only else None,
+        batches = ()
+        if arguments.criterion not in UNSEEING:
+            accept = correct if params.scores.correct_only else None
+            rows = data.references(params.scores.references_per_class, seed, params.scores.classes, accept)
+            batches = (
+                (architecture.normalise(images.to(where)), labels.to(where))
+                for images, labels in data.batches(rows, params.scores.batch_size)
+            )
+        return References(
+            batches,
+            (low, high),
+            params.scores.reduction,
+            derived_seed(seed, arguments.step),
+            rules(params.scores.lrp),
+            start(params.scores.lrp),
+            params.scores.integration_steps,
         )
-        batches = (
-            (architecture.normalise(images.to(where)), labels.to(where))
-            for images, labels in data.batches(rows, params.scores.batch_size)
-        )
-        own_seed = derived_seed(seed, arguments.step)
-        lrp = params.scores.lrp
-        return References(batches, (low, high), params.scores.reduction, own_seed, rules(lrp), start(lrp))
 
-    def scored(references: References) -> Scores:
+    def scored(references: References) -> tuple[Scores, Relevance | None]:
+        criterion = arguments.criterion
         try:
-            return score(arguments.criterion, network, references, params.scores.normalisation[arguments.criterion])
+            found = relevance(network, names, references) if criterion == "lrp" else None
+            values = found.scores if found else CRITERIA[criterion](network, names, references)
+            return finish(criterion, values, params.scores.normalisation[criterion]), found
         except ValueError as error:
             raise InputError(f"{arguments.checkpoint}: {error}") from None
 
-    scores = scored(draw(arguments.seed))
+    names = prunable_layers(network, params.layers.include, params.layers.exclude)
+    scores, relevance_found = scored(draw(arguments.seed))
     found = {"overlap": None, "layers": dead(scores)}
     if arguments.criterion not in UNSEEING:
-        again = scored(draw(derived_seed(arguments.seed, REDRAWN)))
+        again, _ = scored(draw(derived_seed(arguments.seed, REDRAWN)))
         found["overlap"] = lowest_overlap(scores, again)
-    if arguments.criterion == "lrp":
-        for name, values in conservation(network, draw(arguments.seed)).items():
+    if relevance_found:
+        for name, values in conservation(relevance_found).items():
             found["layers"][name] |= values
     write_json(arguments.diagnostics, found)
     with replacing(arguments.scores) as temporary, temporary.open("wb") as stream:

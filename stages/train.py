@@ -27,10 +27,11 @@ def main() -> None:
     params = load(arguments.params)
     log = command.logger("train", "seed", arguments.seed)
     data = store.load(arguments.data)
+    data.refuse_unknown(params.prune.scores.classes)  # now rather than when the baseline is trained
     where = device.prepare(params.train.threads)
     torch.manual_seed(arguments.seed)
-    network = architectures.build(params.model.name, params.model.stem, len(data.classes))
     architecture = _architecture(params, data)
+    network = architectures.build(architecture.name, architecture.stem, len(data.classes), architecture.image_size)
     _refuse_small_images(architecture)
     if params.train.checkpoint:
         given = params.train.checkpoint

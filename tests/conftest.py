@@ -62,9 +62,9 @@ def lively(network, seed=0):
 def build():
     """Return a function that makes a lively network of ten classes."""
 
-    def make(name, stem="imagenet", seed=0):
+    def make(name, stem="imagenet", seed=0, image_size=32):
         torch.manual_seed(seed)
-        return lively(architectures.build(name, stem, 10), seed)
+        return lively(architectures.build(name, stem, 10, image_size), seed)
 
     return make
 

@@ -14,6 +14,7 @@ from torch import fx, nn
 from torch.nn import functional
 from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
 from torchvision.ops import StochasticDepth
+from zennit.types import Activation
 
 from stages.attribution.layers import Gate, Scale, Sum
 
@@ -88,6 +89,21 @@ class Facts:
     order: list[str]
     nonnegative: set[str]
     flat: set[str]
+
+
+def batch_norms_after(network: nn.Module) -> dict[str, nn.Module]:
+    """Return, by name of the layer, the batch norm that takes nothing but its output."""
+    graph, modules = Tracer().trace(network), dict(network.named_modules())
+    norms = {node: modules[node.target] for node in graph.nodes if node.op == "call_module"}
+    before = {node.args[0]: norm for node, norm in norms.items() if isinstance(norm, NORMS)}
+    return {node.target: norm for node, norm in before.items() if node.op == "call_module" and len(node.users) == 1}
+
+
+def activations_after(form: fx.GraphModule) -> dict[str, nn.Module]:
+    """Return, by name of the module, the activation function that alone takes its output, in canonical form."""
+    calls = {node: form.get_submodule(node.target) for node in form.graph.nodes if node.op == "call_module"}
+    following = {node.args[0]: module for node, module in calls.items() if isinstance(module, Activation)}
+    return {node.target: following[node] for node in calls if node in following and len(node.users) == 1}
 
 
 def facts(network: nn.Module) -> Facts:

@@ -63,8 +63,8 @@ def _watched(layers: dict[str, nn.Module], measure: Measure) -> Iterator[tuple[l
             if not output.requires_grad:
                 output = output.detach().requires_grad_()
                 lowest.append(output)
-            of_gradient = measure(_channels_second(module, output.detach()))
-            output.register_hook(lambda gradient: found.update({name: of_gradient(_channels_second(module, gradient))}))
+            of_gradient = measure(channels_second(module, output.detach()))
+            output.register_hook(lambda gradient: found.update({name: of_gradient(channels_second(module, gradient))}))
             return output
 
         return hook
@@ -77,7 +77,7 @@ def _watched(layers: dict[str, nn.Module], measure: Measure) -> Iterator[tuple[l
             handle.remove()
 
 
-def _channels_second(layer: nn.Module, values: torch.Tensor) -> torch.Tensor:
+def channels_second(layer: nn.Module, values: torch.Tensor) -> torch.Tensor:
     """Return N x C x ... for a layer's output; a linear layer that works at every position has its channels last."""
     return values.movedim(-1, 1) if isinstance(layer, nn.Linear) else values
 

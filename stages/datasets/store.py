@@ -53,6 +53,12 @@ class Prepared:
         for start in range(0, len(rows), size):
             yield self.batch(rows[start : start + size])
 
+    def refuse_unknown(self, classes: Sequence[str] | None) -> None:
+        """Raise an InputError if one of the classes whose images are to be scored does not exist."""
+        for name in classes or []:
+            if name not in self.classes:
+                raise InputError(f"prune.scores.classes: {name!r} is none of {', '.join(self.classes)}")
+
     def references(
         self,
         per_class: int,
@@ -74,9 +80,7 @@ class Prepared:
         InputError
             A class does not exist, or none of its images is accepted.
         """
-        for name in classes or []:
-            if name not in self.classes:
-                raise InputError(f"prune.scores.classes: {name!r} is none of {', '.join(self.classes)}")
+        self.refuse_unknown(classes)
         rng = np.random.default_rng(seed)
         train = self.rows("train")
         labels = self.index["label"].to_numpy()[train]

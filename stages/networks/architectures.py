@@ -1,4 +1,6 @@
-"""Networks by name: torchvision's, with a stem for small images, and the small ResNets of He et al. for CIFAR."""
+"""Networks by name: torchvision's, with a stem for small images, the small ResNets of He et al. for CIFAR, an MLP."""
+
+from fnmatch import fnmatchcase
 
 import torch
 from torch import nn
@@ -44,18 +46,43 @@ class CifarResNet(nn.Module):
         return self.fc(self.avgpool(hidden).flatten(1))
 
 
-def build(name: str, stem: str, classes: int) -> nn.Module:
+class Mlp(nn.Sequential):
+    """Three hidden layers of one width, dropout after the first (Yeom et al., 2021, arXiv 1912.08881, section 4.1).
+
+    Parameters
+    ----------
+    inputs : int
+        Numbers of one input, of whatever shape.
+    """
+
+    def __init__(self, inputs: int, classes: int, width: int = 1000):
+        super().__init__(
+            nn.Flatten(),
+            nn.Linear(inputs, width),
+            nn.ReLU(),
+            nn.Dropout(),
+            nn.Linear(width, width),
+            nn.ReLU(),
+            nn.Linear(width, width),
+            nn.ReLU(),
+            nn.Linear(width, classes),
+        )
+
+
+def build(name: str, stem: str, classes: int, image_size: int) -> nn.Module:
     """Return a freshly initialised network.
 
     Parameters
     ----------
     name : str
-        `resnet8`, `resnet20`, `resnet56` (`CifarResNet`), or torchvision's name of a network.
+        `mlp` (`Mlp`), `resnet8`, `resnet20`, `resnet56` (`CifarResNet`), or torchvision's name of a network.
     stem : {"imagenet", "small"}
         `small` replaces the 7 x 7 convolution of stride 2 and the max-pool of a torchvision ResNet by one 3 x 3
         convolution of stride 1.
     classes : int
         Number of logits.
+    image_size : int
+        Pixels a side; decides the first layer of an MLP.
 
     Raises
     ------
@@ -64,6 +91,8 @@ def build(name: str, stem: str, classes: int) -> nn.Module:
     """
     if name in ("resnet8", "resnet20", "resnet56"):
         return CifarResNet(int(name.removeprefix("resnet")), classes)
+    if name == "mlp":
+        return Mlp(3 * image_size**2, classes)
     network = getattr(models, name)(weights=None, num_classes=classes)
     if stem == "small":
         if not name.startswith("resnet"):
@@ -87,6 +116,27 @@ def scored_layers(network: nn.Module) -> dict[str, nn.Module]:
         for name, module in network.named_modules()
         if isinstance(module, nn.Conv2d | nn.Linear) and name != head
     }
+
+
+def prunable_layers(network: nn.Module, include: list[str], exclude: list[str]) -> list[str]:
+    """Return the names of the scored layers that match a pattern (`fnmatch`) of `include` and none of `exclude`.
+
+    Raises
+    ------
+    InputError
+        There are none.
+    """
+
+    def matches(name: str, patterns: list[str]) -> bool:
+        return any(fnmatchcase(name, pattern) for pattern in patterns)
+
+    layers = scored_layers(network)
+    names = [name for name in layers if matches(name, include) and not matches(name, exclude)]
+    if not names:
+        raise InputError(
+            f"prune.layers: include {include} and exclude {exclude} leave none of the layers {', '.join(layers)}"
+        )
+    return names
 
 
 def filters(layer: nn.Module) -> int:

@@ -60,7 +60,7 @@ class Architecture:
         from stages.networks.architectures import build
 
         with torch.device("meta"):
-            network = build(self.name, self.stem, len(self.classes)).eval()
+            network = build(self.name, self.stem, len(self.classes), self.image_size).eval()
         if self.history:
             replay(network, self.image_size, self.history)
         return network

@@ -1,19 +1,28 @@
 """The criteria: one score a filter, higher means keep.
 
-Each is computed on the network in canonical form (batch norms folded), at the outputs z of its layers, over
-reference images n with cross-entropy L. To add one: write a function with the same arguments, name it in `CRITERIA`
-and in `stages.params.Criterion`.
+A filter is a convolution with its batch norm, as surgery removes the two together: z is the output of a layer of the
+network in canonical form (batch norms folded), n a reference image with cross-entropy L. To add one: write a function
+with the same arguments, name it in `CRITERIA` and in `stages.params.Criterion`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import nn
 
-from stages.attribution.canonical import canonical
+from stages.attribution.canonical import activations_after, batch_norms_after, canonical
 from stages.attribution.composites import ByGraph, Rules
-from stages.attribution.filters import Batches, Start, at_outputs, from_class, of_cross_entropy, reduce
+from stages.attribution.filters import (
+    Batches,
+    Start,
+    at_outputs,
+    channels_second,
+    from_class,
+    of_cross_entropy,
+    reduce,
+)
 from stages.networks.architectures import filters, scored_layers
 
 Scores = dict[str, torch.Tensor]
@@ -37,6 +46,8 @@ class References:
         Of LRP.
     start : function of (logits, labels)
         Where relevance starts; see `stages.attribution.filters.from_class`.
+    integration_steps : int
+        Of integrated gradients.
     """
 
     batches: Batches
@@ -45,82 +56,184 @@ class References:
     seed: int
     rules: Rules = Rules()
     start: Start = from_class("true", "one")
+    integration_steps: int = 20
 
 
-def lrp(network: nn.Module, layers: dict[str, nn.Module], references: References) -> Scores:
-    """Layer-wise relevance: sum_n |sum_hw R| (Yeom et al., 2021, arXiv 1912.08881, section 3.2)."""
-    return {name: sums[0] for name, sums in relevance_sums(network, layers, references).items()}
+@dataclass(frozen=True)
+class Relevance:
+    """What LRP found at the outputs of layers, by name: for each filter (C,), over all reference images.
+
+    Attributes
+    ----------
+    scores : dict
+        The reduction that the references ask for.
+    signed, absolute : dict
+        Sums of relevance and of its absolute values.
+    started : float
+        Sum of the relevance that was started at the logits.
+    """
+
+    scores: Scores
+    signed: Scores
+    absolute: Scores
+    started: float
 
 
-def relevance_sums(network: nn.Module, layers: dict[str, nn.Module], references: References) -> Scores:
-    """Return, by layer, 3 x C: each filter's score, the sum of its relevance, and the sum of its absolute relevance."""
-    composite = ByGraph(references.rules, references.bounds)
+def relevance(network: nn.Module, names: list[str], references: References) -> Relevance:
+    """Propagate relevance from the logits to the outputs of the named layers."""
+    started = 0.0
+
+    def start(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        nonlocal started
+        values = references.start(logits, labels)
+        started += values.sum().item()
+        return values
 
     def measure(z: torch.Tensor) -> Callable[[torch.Tensor], torch.Tensor]:
         return lambda relevance: torch.stack(
             [reduce(relevance.float(), reduction) for reduction in (references.reduction, "sum", "abs-pixel")]
         )
 
-    return _sum(at_outputs(network, layers, references.batches, references.start, measure, composite))
+    composite = ByGraph(references.rules, references.bounds)
+    sums = _sum(at_outputs(*_canonical_layers(network, names), references.batches, start, measure, composite))
+    return Relevance(*({name: values[row] for name, values in sums.items()} for row in range(3)), started)
 
 
-def weight(network: nn.Module, layers: dict[str, nn.Module], references: References) -> Scores:
-    """Weight magnitude: sum |w| of the filter (Li et al., 2017, arXiv 1608.08710, section 3.1)."""
-    return {name: layer.weight.detach().abs().flatten(1).sum(1) for name, layer in layers.items()}
+def lrp(network: nn.Module, names: list[str], references: References) -> Scores:
+    """Layer-wise relevance: sum_n |sum_hw R| (Yeom et al., 2021, arXiv 1912.08881, section 3.2)."""
+    return relevance(network, names, references).scores
 
 
-def gradient(network: nn.Module, layers: dict[str, nn.Module], references: References) -> Scores:
+def weight(network: nn.Module, names: list[str], references: References) -> Scores:
+    """Weight magnitude: sum |w| of the folded filter (Li et al., 2017, arXiv 1608.08710, section 3.1)."""
+    _, layers = _canonical_layers(network, names)
+    return {name: layer.weight.flatten(1).abs().sum(1) for name, layer in layers.items()}
+
+
+def weight_l2(network: nn.Module, names: list[str], references: References) -> Scores:
+    """Weight magnitude: sqrt(sum w^2) of the folded filter (He et al., 2018, arXiv 1808.06866, equation 2, p = 2)."""
+    _, layers = _canonical_layers(network, names)
+    return {name: layer.weight.flatten(1).norm(dim=1) for name, layer in layers.items()}
+
+
+def bn_scale(network: nn.Module, names: list[str], references: References) -> Scores:
+    """Batch-norm scale: |gamma| of the batch norm after the layer (Liu et al., 2017, arXiv 1708.06519, section 3.2).
+
+    Raises
+    ------
+    ValueError
+        A layer has no batch norm right after it.
+    """
+    norms = batch_norms_after(network)
+    for name in names:
+        if name not in norms or norms[name].weight is None:
+            raise ValueError(f"bn-scale needs a batch norm after layer {name}; prune.layers may exclude it")
+    return {name: norms[name].weight.detach().abs() for name in names}
+
+
+def activation(network: nn.Module, names: list[str], references: References) -> Scores:
+    """Mean activation: sum_n |mean_hw a|, a = f(z) (Molchanov et al., 2017, arXiv 1611.06440, section 2.2).
+
+    f is the activation function right after the layer, or the identity where there is none (before a residual sum).
+    """
+    form, layers = _canonical_layers(network, names)
+    following = activations_after(form)
+    total: Scores = {}
+
+    def add(name: str, layer: nn.Module, inputs: tuple, z: torch.Tensor) -> None:
+        activated = channels_second(layer, following[name](z) if name in following else z)
+        total[name] = total.get(name, 0) + reduce(activated, references.reduction, "mean")
+
+    for name, layer in layers.items():
+        layer.register_forward_hook(partial(add, name))
+    with torch.no_grad():
+        for images, _ in references.batches:
+            form(images)
+    return total
+
+
+def gradient(network: nn.Module, names: list[str], references: References) -> Scores:
     """Sensitivity: sum_n |mean_hw dL/dz| (Sun et al., 2017, arXiv 1706.06197, as compared by Yeom et al., 2021)."""
 
     def measure(z: torch.Tensor) -> Callable[[torch.Tensor], torch.Tensor]:
         return lambda slope: reduce(slope, references.reduction, "mean")
 
-    return _sum(at_outputs(network, layers, references.batches, of_cross_entropy, measure))
+    return _sum(at_outputs(*_canonical_layers(network, names), references.batches, of_cross_entropy, measure))
 
 
-def taylor(network: nn.Module, layers: dict[str, nn.Module], references: References) -> Scores:
+def taylor(network: nn.Module, names: list[str], references: References) -> Scores:
     """First-order Taylor: sum_n |mean_hw z dL/dz| (Molchanov et al., 2017, arXiv 1611.06440, equation 8)."""
 
     def measure(z: torch.Tensor) -> Callable[[torch.Tensor], torch.Tensor]:
         return lambda slope: reduce(z * slope, references.reduction, "mean")
 
-    return _sum(at_outputs(network, layers, references.batches, of_cross_entropy, measure))
+    return _sum(at_outputs(*_canonical_layers(network, names), references.batches, of_cross_entropy, measure))
 
 
-def random(network: nn.Module, layers: dict[str, nn.Module], references: References) -> Scores:
+def integrated_gradients(network: nn.Module, names: list[str], references: References) -> Scores:
+    """Integrated gradients of hidden units: sum_n |sum_hw I|, I the integral of (df/dz) dz from black to the image.
+
+    f is the logit of the true class, the path a straight line (Sundararajan et al., 2017, arXiv 1703.01365; for hidden
+    units, where it is called conductance: Dhamdhere et al., 2019, arXiv 1805.12233, equation 3). The sum of I over a
+    layer that all paths lead through is f(image) - f(black). Trapezoidal rule.
+    """
+    points = references.integration_steps + 1
+
+    def measure(z: torch.Tensor) -> Callable[[torch.Tensor], torch.Tensor]:
+        along = z.unflatten(0, (points, -1)).diff(dim=0)
+
+        def of_gradient(slope: torch.Tensor) -> torch.Tensor:
+            slopes = slope.unflatten(0, (points, -1))
+            return reduce(((slopes[1:] + slopes[:-1]) / 2 * along).sum(0), references.reduction)
+
+        return of_gradient
+
+    paths = _paths(references.batches, references.bounds[0], points)
+    return _sum(at_outputs(*_canonical_layers(network, names), paths, from_class("true", "one"), measure))
+
+
+def _paths(batches: Batches, black: torch.Tensor, points: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """Yield so many points on the line from black to each image, point by point, in batches of about the same size."""
+    for images, labels in batches:
+        share = torch.linspace(0, 1, points, device=images.device).view(-1, 1, 1, 1, 1)
+        size = max(1, len(images) // points)
+        for some, truth in zip(images.split(size), labels.split(size), strict=True):
+            yield (black + share * (some - black)).flatten(0, 1), truth.repeat(points)
+
+
+def random(network: nn.Module, names: list[str], references: References) -> Scores:
     """Uniform noise: what any criterion must beat."""
     generator = torch.Generator().manual_seed(references.seed)
-    return {name: torch.rand(filters(layer), generator=generator) for name, layer in layers.items()}
+    return {name: torch.rand(filters(network.get_submodule(name)), generator=generator) for name in names}
 
 
-CRITERIA: dict[str, Callable[[nn.Module, dict[str, nn.Module], References], Scores]] = {
+CRITERIA: dict[str, Callable[[nn.Module, list[str], References], Scores]] = {
     "lrp": lrp,
     "weight": weight,
+    "weight-l2": weight_l2,
+    "bn-scale": bn_scale,
+    "activation": activation,
     "gradient": gradient,
     "taylor": taylor,
+    "integrated-gradients": integrated_gradients,
     "random": random,
 }
 
 
-UNSEEING = {"weight", "random"}  # criteria that look at no reference image
+UNSEEING = {"weight", "weight-l2", "bn-scale", "random"}  # criteria that look at no reference image
 
 
-def canonical_layers(network: nn.Module) -> tuple[nn.Module, dict[str, nn.Module]]:
-    """Return a network's canonical form, and in it the layers that have filters, by name."""
-    form = canonical(network)
-    return form, {name: form.get_submodule(name) for name in scored_layers(network)}
-
-
-def score(criterion: str, network: nn.Module, references: References, normalisation: str) -> Scores:
-    """Return one score a filter for every layer that has filters; the network is left as it was.
+def score(
+    criterion: str, network: nn.Module, references: References, normalisation: str, names: list[str] | None = None
+) -> Scores:
+    """Return one score a filter for every layer that has filters, or for those named; the network is left as it was.
 
     Parameters
     ----------
     criterion : str
         A key of `CRITERIA`.
     normalisation : {"none", "l1", "l2", "mean"}
-        What the scores of each layer are divided by: nothing, their sum of absolute values, their Euclidean norm
-        (Molchanov et al., 2017, equation 10), or the mean of their absolute values.
+        See `finish`.
 
     Returns
     -------
@@ -129,14 +242,37 @@ def score(criterion: str, network: nn.Module, references: References, normalisat
     Raises
     ------
     ValueError
+        A score is not finite, or the criterion does not exist for the network.
+    """
+    names = list(scored_layers(network)) if names is None else names
+    return finish(criterion, CRITERIA[criterion](network, names, references), normalisation)
+
+
+def finish(criterion: str, values: Scores, normalisation: str) -> Scores:
+    """Normalise what a criterion found within each layer.
+
+    Parameters
+    ----------
+    normalisation : {"none", "l1", "l2", "mean"}
+        What the scores of each layer are divided by: nothing, their sum of absolute values, their Euclidean norm
+        (Molchanov et al., 2017, equation 10), or the mean of their absolute values.
+
+    Raises
+    ------
+    ValueError
         A score is not finite.
     """
-    scores = CRITERIA[criterion](*canonical_layers(network), references)
-    scores = {name: _normalise(values.float().cpu(), normalisation) for name, values in scores.items()}
-    for name, values in scores.items():
-        if not values.isfinite().all():
+    scores = {name: _normalise(each.detach().float().cpu(), normalisation) for name, each in values.items()}
+    for name, each in scores.items():
+        if not each.isfinite().all():
             raise ValueError(f"{criterion} gives scores that are not finite in layer {name}")
     return scores
+
+
+def _canonical_layers(network: nn.Module, names: list[str]) -> tuple[nn.Module, dict[str, nn.Module]]:
+    """Return a network's canonical form, and the named layers in it."""
+    form = canonical(network)
+    return form, {name: form.get_submodule(name) for name in names}
 
 
 def _normalise(values: torch.Tensor, normalisation: str) -> torch.Tensor:

@@ -1,14 +1,11 @@
 """How far scores can be trusted: what was conserved, what is dead, what another draw would have removed."""
 
-from dataclasses import replace
-
 import torch
-from torch import nn
 
-from stages.pruning.criteria import References, Scores, canonical_layers, relevance_sums
+from stages.pruning.criteria import Relevance, Scores
 
 
-def conservation(network: nn.Module, references: References) -> dict[str, dict[str, float | None]]:
+def conservation(found: Relevance) -> dict[str, dict[str, float | None]]:
     """Return, by layer, how much of the relevance that was started arrives at its output, and how much is negative.
 
     Returns
@@ -20,22 +17,14 @@ def conservation(network: nn.Module, references: References) -> dict[str, dict[s
         negative : float
             Share of negative relevance in the sum of absolute values.
     """
-    started = 0.0
-
-    def start(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        nonlocal started
-        values = references.start(logits, labels)
-        started += values.sum().item()
-        return values
-
-    form, layers = canonical_layers(network)
-    sums = relevance_sums(form, layers, replace(references, start=start))
-    found = {}
-    for name, (_, signed, absolute) in sums.items():
-        total = absolute.sum().item()
-        negative = (total - signed.sum().item()) / (2 * total) if total else 0.0
-        found[name] = {"conservation": signed.sum().item() / started if started else None, "negative": negative}
-    return found
+    layers = {}
+    for name in found.scores:
+        signed, total = found.signed[name].sum().item(), found.absolute[name].sum().item()
+        layers[name] = {
+            "conservation": signed / found.started if found.started else None,
+            "negative": (total - signed) / (2 * total) if total else 0.0,
+        }
+    return layers
 
 
 def lowest_overlap(scores: Scores, again: Scores, share: float = 0.1) -> float:

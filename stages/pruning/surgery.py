@@ -1,11 +1,11 @@
 """Which channels stand and fall together, and their physical removal (torch-pruning's dependency graph)."""
 
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 
 from torch import nn
 
-from stages.networks.architectures import logits_layer, scored_layers
+from stages.errors import InputError
+from stages.networks.architectures import logits_layer, prunable_layers, scored_layers
 from stages.networks.dependencies import dependency_graph
 
 
@@ -36,9 +36,15 @@ def prunable_groups(network: nn.Module, image_size: int, include: list[str], exc
     Parameters
     ----------
     include, exclude : list of str
-        Name patterns (`fnmatch`); a layer may be pruned if it matches one of `include` and none of `exclude`.
+        See `stages.networks.architectures.prunable_layers`.
+
+    Raises
+    ------
+    InputError
+        They leave no layer, or no whole group.
     """
     layers = scored_layers(network)
+    allowed = set(prunable_layers(network, include, exclude))
     name_of = {layer: name for name, layer in layers.items()}
     order = list(layers)
     graph = dependency_graph(network, image_size)
@@ -51,8 +57,13 @@ def prunable_groups(network: nn.Module, image_size: int, include: list[str], exc
             if item.dep.target.module in name_of and graph.is_out_channel_pruning_fn(item.dep.handler)
         }
         names = sorted(members, key=order.index)
-        if all(_allowed(name, include, exclude) for name in names):
+        if allowed.issuperset(names):
             groups.append(Group(names[0], {name: list(members[name].idxs) for name in names}))
+    if not groups:
+        raise InputError(
+            f"prune.layers: no layer may be pruned; include {include} and exclude {exclude} must leave a whole group "
+            f"of {', '.join(layers)}"
+        )
     return sorted(groups, key=lambda group: order.index(group.root))
 
 
@@ -77,10 +88,3 @@ def remove(network: nn.Module, image_size: int, channels: dict[str, list[int]]) 
         prune = graph.get_pruner_of_module(layer).prune_out_channels
         graph.get_pruning_group(layer, prune, sorted(chosen)).prune()
     return [[layer, is_output, list(removed)] for layer, is_output, removed in graph.pruning_history()]
-
-
-def _allowed(name: str, include: list[str], exclude: list[str]) -> bool:
-    def matches(patterns: list[str]) -> bool:
-        return any(fnmatchcase(name, pattern) for pattern in patterns)
-
-    return matches(include) and not matches(exclude)

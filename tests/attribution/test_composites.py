@@ -7,7 +7,6 @@ import pytest
 import torch
 import zennit
 from torch import nn
-from torchvision import models
 from zennit.attribution import Gradient
 from zennit.composites import EpsilonGammaBox, EpsilonPlus, EpsilonPlusFlat
 from zennit.torchvision import ResNetCanonizer, VGGCanonizer
@@ -15,7 +14,7 @@ from zennit.torchvision import ResNetCanonizer, VGGCanonizer
 from stages.attribution.canonical import canonical
 from stages.attribution.composites import COMPOSITES, LAYER_RULES, ByGraph, Rules
 from stages.attribution.filters import at_outputs, from_class
-from stages.networks.architectures import filters, scored_layers
+from stages.networks.architectures import build, filters, scored_layers
 from tests.conftest import lively
 
 LABELS = torch.arange(6) % 3
@@ -23,17 +22,9 @@ CONSERVING = ["resnet18", "resnet50", "vgg11", "vgg13_bn", "alexnet", "mobilenet
 OURS_ALONE = ["densenet121", "efficientnet_b0", "convnext_tiny"]
 
 
-class Mlp(nn.Sequential):
-    """Pixels to logits through two hidden layers."""
-
-    def __init__(self, pixels):
-        layers = [nn.Flatten(), nn.Linear(3 * pixels**2, 50), nn.ReLU(), nn.Dropout(), nn.Linear(50, 40), nn.ReLU()]
-        super().__init__(*layers, nn.Linear(40, 10))
-
-
 def make(name):
     torch.manual_seed(0)
-    network = lively(Mlp(64) if name == "mlp" else getattr(models, name)(num_classes=10))
+    network = lively(build(name, "imagenet", 10, 64))
     for module in network.modules():
         if isinstance(module, nn.Linear):
             module.bias.data.uniform_(-0.1, 0.1)

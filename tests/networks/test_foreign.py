@@ -61,7 +61,7 @@ def test_wrong_tensors_are_named(build):
 
 
 def test_a_new_head_replaces_one_of_other_classes():
-    theirs, ours = architectures.build("resnet8", "imagenet", 1000), architectures.build("resnet8", "imagenet", 10)
+    theirs, ours = (architectures.build("resnet8", "imagenet", classes, 32) for classes in (1000, 10))
     head = ours.fc.weight.clone()
     foreign.adopt(ours, theirs.state_dict(), "theirs", new_head=True)
     assert torch.equal(ours.conv1.weight, theirs.conv1.weight)

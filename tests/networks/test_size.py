@@ -48,7 +48,7 @@ def test_filters_and_parameters_are_the_published_ones(name, filters, params):
     from stages.networks.architectures import build
 
     with torch.device("meta"):
-        network = build(name, "imagenet", 1000)
+        network = build(name, "imagenet", 1000, 224)
     size = measure(network, 224)
     assert (size.filters, size.params) == (filters, params)
 

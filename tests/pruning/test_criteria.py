@@ -2,6 +2,7 @@ import copy
 
 import pytest
 import torch
+from torch import nn
 from torch.nn.functional import cross_entropy
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
@@ -42,6 +43,8 @@ def assert_same(before, after):
 @pytest.mark.parametrize("name", ["resnet8", "resnet18", "vgg11_bn"])
 def test_every_layer_is_scored_and_the_network_is_left_as_it_was(build, images, criterion, name):
     network = build(name).train()
+    if (name, criterion) == ("vgg11_bn", "bn-scale"):
+        network.classifier = nn.Sequential(nn.Flatten(), nn.Linear(512 * 49, 10))  # nothing to score without a norm
     network.fc.weight.requires_grad_(False) if name == "resnet8" else None
     before = state(network)
     scores = score(criterion, network, references(images), "none")
@@ -52,7 +55,7 @@ def test_every_layer_is_scored_and_the_network_is_left_as_it_was(build, images, 
     assert all(values.dtype == torch.float32 and values.isfinite().all() for values in scores.values())
 
 
-@pytest.mark.parametrize("criterion", ["lrp", "gradient", "taylor"])
+@pytest.mark.parametrize("criterion", ["lrp", "activation", "gradient", "taylor", "integrated-gradients"])
 def test_the_network_is_left_as_it_was_when_scoring_raises_half_way(build, images, criterion):
     def batches():
         yield images[:3], LABELS[:3]
@@ -74,6 +77,66 @@ def test_weight_is_the_l1_norm_of_the_folded_filter(build, images):
     network = build("resnet8")
     expected = folded(network).weight.abs().sum((1, 2, 3))
     assert torch.allclose(score("weight", network, references(images), "none")["conv1"], expected, rtol=1e-5)
+
+
+def test_weight_l2_is_the_euclidean_norm_of_the_folded_filter(build, images):
+    network = build("resnet8")
+    expected = (folded(network).weight ** 2).sum((1, 2, 3)).sqrt()
+    assert torch.allclose(score("weight-l2", network, references(images), "none")["conv1"], expected, rtol=1e-5)
+
+
+def test_bn_scale_is_that_of_the_norm_behind_the_layer(build, images):
+    network = build("resnet18")
+    network.layer1[0].bn2.weight.data[3] = -7
+    scores = score("bn-scale", network, references(images), "none")
+    assert scores["layer1.0.conv2"][3] == 7
+    assert torch.equal(scores["layer2.0.downsample.0"], network.layer2[0].downsample[1].weight.detach().abs())
+
+
+def test_bn_scale_needs_a_norm_unless_the_layer_is_left_out(build, images):
+    network = build("vgg11_bn")
+    with pytest.raises(ValueError, match=r"batch norm after layer classifier.0; prune.layers may exclude it"):
+        score("bn-scale", network, references(images), "none")
+    names = [name for name in scored_layers(network) if name.startswith("features")]
+    assert list(score("bn-scale", network, references(images), "none", names)) == names
+
+
+def test_activation_is_that_of_the_function_behind_the_layer(build, images):
+    """A residual block's second convolution has none: its own mean, of each image, counts."""
+    network = build("resnet8")
+    block = network.layer1[0]
+    with torch.no_grad():
+        hidden = network.relu(network.bn1(network.conv1(images)))
+        first = block.bn1(block.conv1(hidden)).relu()
+        second = block.bn2(block.conv2(first))
+    scores = score("activation", network, references(images), "none")
+    assert torch.allclose(scores["layer1.0.conv1"], first.mean((2, 3)).sum(0), rtol=1e-4)
+    assert torch.allclose(scores["layer1.0.conv2"], second.mean((2, 3)).abs().sum(0), rtol=1e-4)
+
+
+def test_integrated_gradients_sum_to_what_the_image_adds_to_the_logit(build, images):
+    """Completeness (Dhamdhere et al., 2019, section 3), at every layer of a chain and at the cuts of a ResNet."""
+    for name, layers in (("mlp", None), ("resnet8", ["conv1"])):
+        network = build(name)
+        black = torch.full((1, 3, 1, 1), -0.4)
+        one = References([(images[:2], LABELS[:2])], (black, black + 1), "sum", 0, integration_steps=400)
+        scores = score("integrated-gradients", network, one, "none", layers)
+        with torch.no_grad():
+            change = network(images[:2]) - network(black.expand(2, 3, 32, 32))
+        change = change.gather(1, LABELS[:2, None])
+        limit = 1e-2 * change.abs().sum()
+        assert change.sum().abs() > 10 * limit
+        assert all((values.sum() - change.sum()).abs() < limit for values in scores.values())
+
+
+@pytest.mark.parametrize("criterion", [name for name in CRITERIA if name != "random"])
+def test_a_layer_has_the_same_score_whichever_others_are_scored(build, images, criterion):
+    network = build("resnet18")
+    every = score(criterion, network, references(images), "none")
+    some = score(criterion, network, references(images), "none", ["layer3.0.conv1", "layer4.1.conv2"])
+    assert list(some) == ["layer3.0.conv1", "layer4.1.conv2"]
+    for name, values in some.items():
+        assert torch.allclose(values, every[name], rtol=1e-4, atol=1e-7)
 
 
 @pytest.mark.parametrize("criterion", ["gradient", "taylor"])

@@ -2,7 +2,8 @@ import pytest
 import torch
 
 from stages.attribution.filters import from_class
-from stages.pruning.criteria import References
+from stages.networks.architectures import scored_layers
+from stages.pruning.criteria import References, relevance
 from stages.pruning.diagnostics import conservation, dead, lowest_overlap
 
 
@@ -11,7 +12,8 @@ def test_all_relevance_passes_the_first_layer_and_branches_share_it(build, image
     bounds = (images.amin(), images.amax())
     for amount in ("one", "logit"):
         batches = [(images[:4], torch.arange(4)), (images[4:], torch.arange(2))]
-        found = conservation(network, References(batches, bounds, "sum", 0, start=from_class("predicted", amount)))
+        references = References(batches, bounds, "sum", 0, start=from_class("predicted", amount))
+        found = conservation(relevance(network, list(scored_layers(network)), references))
         assert found["conv1"]["conservation"] == pytest.approx(1, abs=1e-3)
         both = found["layer2.0.conv2"]["conservation"] + found["layer2.0.downsample.0"]["conservation"]
         assert both == pytest.approx(1, abs=1e-3)

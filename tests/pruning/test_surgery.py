@@ -12,7 +12,7 @@ from stages.networks.size import measure
 from stages.pruning import selection, surgery
 from stages.pruning.criteria import CRITERIA, References, score
 
-NETWORKS = ["resnet8", "resnet18", "resnet50", "vgg11", "vgg11_bn"]
+NETWORKS = ["resnet8", "resnet18", "resnet50", "vgg11", "vgg11_bn", "mlp"]
 
 
 def plan(network, criterion, images, fraction=0.3):
@@ -51,9 +51,9 @@ def masked(network, channels):
     return network
 
 
-@pytest.mark.parametrize("name", ["alexnet", "densenet121", "mobilenet_v2", "efficientnet_b0", "convnext_tiny"])
+@pytest.mark.parametrize("name", ["alexnet", "densenet121", "mobilenet_v2", "efficientnet_b0", "convnext_tiny", "mlp"])
 def test_torchvisions_other_networks_are_scored_cut_saved_and_loaded(build, tmp_path, name):
-    network = build(name)
+    network = build(name, image_size=64)
     images = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
     references = References([(images, torch.arange(2))], (images.amin(), images.amax()), "abs-sample", 0)
     scores = score("lrp", network, references, "none")
@@ -73,7 +73,8 @@ def test_torchvisions_other_networks_are_scored_cut_saved_and_loaded(build, tmp_
 
 
 @pytest.mark.parametrize(
-    ("name", "criterion"), [*product(["resnet8", "resnet18"], CRITERIA), ("vgg11_bn", "lrp"), ("vgg11_bn", "random")]
+    ("name", "criterion"),
+    [*product(["resnet8", "resnet18"], CRITERIA), *product(["vgg11_bn", "mobilenet_v2", "mlp"], ["lrp", "random"])],
 )
 def test_removal_equals_masking(build, images, name, criterion):
     network = build(name)
