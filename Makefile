@@ -7,7 +7,7 @@ VENV := .venv
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 READY := $(VENV)/.ready
 
-.PHONY: help env run status test test-slow lint lock clean results-default bench-jobs bench-relevance
+.PHONY: help env run status test test-slow lint lock clean toy curves results-default results-toy bench-jobs bench-relevance
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /\1\t/' | expand -t 18
@@ -46,6 +46,15 @@ lint: $(READY)  ## ruff, snakefmt and snakemake --lint
 	snakefmt --check Snakefile
 	! { snakemake --lint 2>&1 || true; } | grep -E '^ +\* |Error' | grep -v 'Specify a conda environment or container'
 
+toy: $(READY)  ## the toy study of Yeom et al. (2021): table and figure in metrics/toy (15 minutes)
+	@snakemake --profile profiles/local --allowed-rules toy toy_problem -- toy
+
+curves: $(READY)  ## the study's baselines pruned at once, without fine-tuning (metrics/curves; after make run)
+	@snakemake --profile profiles/local --allowed-rules curves one_shot -- curves
+
+results-toy: $(READY)  ## export the toy study to docs/results/toy
+	@python -m stages.study export toy --of toy
+
 results-default: $(READY)  ## export the default study's small results to docs/results/default
 	@python -m stages.study export default
 
@@ -60,6 +69,7 @@ lock:  ## resolve requirements.lock anew from pyproject.toml
 		--quiet --upgrade --output-file requirements.lock pyproject.toml
 
 clean:  ## remove what can be made again: outputs, steps, logs (not the environment, not DVC's cache)
-	rm -rf data/prepared models/baseline models/pruned metrics/predictions metrics/plots metrics/*.json metrics/*.csv
+	rm -rf data/prepared models/baseline models/pruned metrics/predictions metrics/plots metrics/curves metrics/toy
+	rm -rf metrics/*.json metrics/*.csv
 	rm -rf .work .snakemake logs .pytest_cache .ruff_cache dvc_plots
 	find . -name __pycache__ -not -path './.venv/*' -exec rm -rf {} +

@@ -1,10 +1,12 @@
 """Pruning by explanation: every job of the study.
 
 `dvc repro` runs it, one DVC stage after another (`stages/run.py` passes a key for each chain of jobs). By hand it
-shows (`snakemake -n`, `--dag`, `--report`); it writes the study only under DVC, which versions what is written.
+shows (`snakemake -n`, `--dag`, `--report`); it writes the study only under DVC, which versions what is written. Beside
+the study stand two targets of their own: `toy` and `curves`.
 """
 
 import os
+from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 from snakemake.utils import min_version
@@ -28,12 +30,15 @@ HISTORY = ".history.csv"
 OF_A_BASELINE = [HISTORY, ".safetensors"]
 OF_A_STEP = [HISTORY, ".scores.npz", ".diagnostics.json", ".plan.json", ".pruned.safetensors", ".safetensors"]
 PLOTS = expand("metrics/plots/{name}.svg", name=["accuracy", "balanced_accuracy", "layers", "training"])
+FREE = {"toy_problem", "toy", "one_shot", "curves"}  # rules that are no part of the study
 METRICS = ["baseline.json", "summary.json", "pruning.csv", "layers.csv", "history.csv", "latency.csv"]
 
 
 wildcard_constraints:
     key="[0-9a-z]+",
     criterion="[a-z0-9-]+",
+    kind="criterion|setting",
+    variant="[a-z0-9-]+",
     seed=r"\d+",
     step=r"[1-9]\d*",
 
@@ -50,7 +55,7 @@ localrules:
 
 
 onstart:
-    if not KEYS and any(job.output for job in workflow.dag.needrun_jobs()):
+    if not KEYS and any(job.output and job.rule.name not in FREE for job in workflow.dag.needrun_jobs()):
         raise WorkflowError(
             "the study is run by `dvc repro`, which versions what it writes (`snakemake -n` shows jobs)"
         )
@@ -268,6 +273,90 @@ rule publish_predictions:
         "logs/publish/predictions/{criterion}/seed{seed}.log",
     shell:
         "(ln -f {input:q} {output:q} || cp {input:q} {output:q}) 2> {log:q}"
+
+
+# The toy study: a target of its own (`make toy`). What it reads is its code and its section of params.yaml.
+
+
+rule toy_problem:
+    input:
+        lambda _: code("toy_problem", "attribution", "datasets", "networks", "pruning"),
+        study=ancient(PARAMS),
+    output:
+        rows=f"{WORK}/toy/{{problem}}.csv",
+        regions=f"{WORK}/toy/{{problem}}.npz",
+    log:
+        "logs/toy/{problem}.log",
+    threads: STUDY.toy.threads
+    params:
+        STUDY.toy.model_dump(),
+    shell:
+        "python -m stages.toy_problem --params {input.study:q} --problem {wildcards.problem}"
+        " --rows {output.rows:q} --regions {output.regions:q} 2>&1 | tee {log:q}"
+
+
+rule toy:
+    input:
+        lambda _: code("toy", "reporting"),
+        study=ancient(PARAMS),
+        rows=expand(f"{WORK}/toy/{{problem}}.csv", problem=["moons", "circles", "multi"]),
+        regions=expand(f"{WORK}/toy/{{problem}}.npz", problem=["moons", "circles", "multi"]),
+    output:
+        table="metrics/toy/table.csv",
+        page="metrics/toy/page.md",
+        figure="metrics/toy/toy.svg",
+    log:
+        "logs/toy.log",
+    shell:
+        "python -m stages.toy --params {input.study:q} --rows {input.rows:q} --regions {input.regions:q}"
+        " --table {output.table:q} --page {output.page:q} --figure {output.figure:q} 2>&1 | tee {log:q}"
+
+
+# Pruning at once without fine-tuning: a target of its own (`make curves`), after the baselines of the study.
+
+
+rule one_shot:
+    input:
+        lambda _: code("one_shot", "attribution", "datasets", "networks", "pruning"),
+        ancient(PREPARED),
+        study=ancient(PARAMS),
+        checkpoint=f"{BASELINE}.safetensors",
+    output:
+        f"{WORK}/curves/{{kind}}/{{variant}}/seed{{seed}}.csv",
+    log:
+        "logs/one_shot/{kind}/{variant}/seed{seed}.log",
+    threads: STUDY.evaluate.threads
+    resources:
+        gpu=1,
+    params:
+        STUDY.curves.model_dump(),
+        STUDY.prune.scores.model_dump(),
+    shell:
+        "python -m stages.one_shot --params {input.study:q} --data data/prepared --checkpoint {input.checkpoint:q}"
+        " --{wildcards.kind} {wildcards.variant} --seed {wildcards.seed} --rows {output:q} 2>&1 | tee {log:q}"
+
+
+rule curves:
+    input:
+        lambda _: code("curves", "reporting"),
+        study=ancient(PARAMS),
+        criteria=expand(f"{WORK}/curves/criterion/{{name}}/seed{{seed}}.csv", name=STUDY.curves.criteria, seed=SEEDS),
+        settings=expand(f"{WORK}/curves/setting/{{name}}/seed{{seed}}.csv", name=STUDY.curves.settings, seed=SEEDS),
+    output:
+        multiext("metrics/curves/", "criteria.csv", "criteria.svg", "settings.csv", "settings.svg", "page.md"),
+    log:
+        "logs/curves.log",
+    shell:
+        "python -m stages.curves --params {input.study:q} --criteria {input.criteria:q} --settings {input.settings:q}"
+        " --folder metrics/curves 2>&1 | tee {log:q}"
+
+
+def code(stage, *packages):
+    """Return the files that a stage outside DVC is made of: DVC does not watch them for it."""
+    return [
+        f"stages/{stage}.py",
+        *(str(file) for name in packages for file in sorted(Path("stages", name).glob("*.py"))),
+    ]
 
 
 def key_of(criterion, seed):

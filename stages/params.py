@@ -203,6 +203,53 @@ class Evaluate(Section):
     latency: Latency
 
 
+class Setting(Section):
+    """Values of prune.scores to use in place of those there, for lrp."""
+
+    reduction: Literal["sum", "abs-sample", "abs-pixel"] | None = None
+    normalisation: Literal["none", "l1", "l2", "mean"] | None = None
+    coupled: Literal["sum", "mean", "max", "first"] | None = None
+    composite: Composite | LayerGroups | None = None
+    start: Literal["true-class", "predicted-class"] | None = None
+    amount: Literal["one", "logit"] | None = None
+
+
+class Curves(Section):
+    """Pruning at once, without fine-tuning, at several rates."""
+
+    rates: Annotated[int, Field(ge=2)]
+    min_channels: Positive
+    criteria: Annotated[list[Criterion], Field(min_length=1)]
+    settings: dict[Annotated[str, Field(pattern="^[a-z0-9-]+$")], Setting]
+
+    @model_validator(mode="after")
+    def _criteria_differ(self):
+        _refuse_repeats("criteria", self.criteria)
+        return self
+
+
+class Toy(Section):
+    """The toy study of Yeom et al. (2021): units of a small network removed at once."""
+
+    criteria: Annotated[list[Literal["lrp", "weight", "gradient", "taylor", "random"]], Field(min_length=1)]
+    references_per_class: Annotated[list[Positive], Field(min_length=1)]
+    shown: Positive
+    networks: Positive
+    seeds: Annotated[int, Field(ge=2)]
+    removed: Annotated[int, Field(ge=1, lt=3000)]
+    overlap: Annotated[int, Field(ge=1, le=3000)]
+    updates: Positive
+    batch_size: Positive
+    learning_rate: Annotated[float, Field(gt=0, allow_inf_nan=False)]
+    threads: Positive
+
+    @model_validator(mode="after")
+    def _show_what_is_measured(self):
+        if self.shown not in self.references_per_class:
+            raise ValueError(f"shown is {self.shown}, none of references_per_class")
+        return self
+
+
 class Params(Section):
     """The whole of params.yaml."""
 
@@ -212,6 +259,8 @@ class Params(Section):
     train: Train
     prune: Prune
     evaluate: Evaluate
+    curves: Curves
+    toy: Toy
 
     @model_validator(mode="after")
     def _seeds_differ(self):

@@ -6,6 +6,7 @@ By hand::
     python -m stages.study status           # which stages are done, and the jobs that would run for the others
     python -m stages.study table            # the table of the last study, and where its plots are
     python -m stages.study export NAME      # its small results to docs/results/NAME, with what made them
+    python -m stages.study export NAME --of toy       # the same for `make toy` and `make curves`
 """
 
 import json
@@ -21,7 +22,8 @@ from stages.files import replacing
 from stages.params import load
 
 TABLE = Path("metrics/pruning.csv")
-VERSIONED_CODE = ["stages", "Snakefile", "dvc.yaml", "params.yaml", "requirements.lock"]
+VERSIONED_CODE = ["stages", "Snakefile", "dvc.yaml", "requirements.lock"]
+BESIDE = {"toy": ["toy", "toy_problem"], "curves": ["curves", "one_shot"]}  # targets beside the study, and their rules
 
 
 def main() -> None:
@@ -32,7 +34,10 @@ def main() -> None:
         commands.add_parser(function.__name__).set_defaults(function=lambda _, function=function: function())
     exporter = commands.add_parser("export")
     exporter.add_argument("name")
-    exporter.set_defaults(function=lambda arguments: export(arguments.name))
+    exporter.add_argument("--of", choices=BESIDE, help="a target beside the study")
+    exporter.set_defaults(
+        function=lambda given: export_target(given.name, given.of) if given.of else export_study(given.name)
+    )
     arguments = parser.parse_args()
     arguments.function(arguments)
 
@@ -88,7 +93,7 @@ def table() -> None:
     print("To see them beside those of another commit: .venv/bin/dvc plots diff")
 
 
-def export(name: str) -> None:
+def export_study(name: str) -> None:
     """Copy the study's small results and its parameters to docs/results/NAME, with a page that says what made them.
 
     Raises
@@ -99,22 +104,12 @@ def export(name: str) -> None:
     from stages.reporting import tables
 
     rows = _rows()
-    dirty = _output("git", "status", "--porcelain", "--", *VERSIONED_CODE)
-    if dirty:
-        raise InputError(f"{dirty.split()[-1]}: not committed; results name the commit that made them")
+    _refuse_uncommitted()
     if _output("dvc", "status", "--json") != "{}":
         raise InputError(f"{TABLE}: not that of {run.PARAMS} and the code as they are; `dvc repro` makes it")
-    folder = Path("docs/results") / name
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
     metrics = Path("metrics")
-    for source in [run.PARAMS, *metrics.glob("*.json"), *metrics.glob("*.csv"), *metrics.glob("plots/*")]:
-        shutil.copy(source, folder)
-    packages = ", ".join(f"{package} {version(package)}" for package in ("torch", "zennit", "torch-pruning"))
+    files = [*metrics.glob("*.json"), *metrics.glob("*.csv"), *metrics.glob("plots/*")]
     page = [
-        f"# Results: {name}",
-        f"Made at commit {_output('git', 'rev-parse', 'HEAD')} by `dvc repro`, with the params.yaml beside this page, "
-        f"on {_processor()} (Python {platform.python_version()}, {packages}); written by `make results-{name}`.",
         tables.title(rows),
         tables.markdown(rows),
         "After every step:",
@@ -122,9 +117,46 @@ def export(name: str) -> None:
         "![accuracy](accuracy.svg)",
         "![filters left in each layer](layers.svg)",
     ]
+    _export(name, "dvc repro", files, page)
+
+
+def export_target(name: str, target: str) -> None:
+    """Copy what a target beside the study made to docs/results/NAME, with a page that says what made it.
+
+    Raises
+    ------
+    InputError
+        There is nothing, it is not that of the parameters and the code, or the code is not committed.
+    """
+    _refuse_uncommitted()
+    metrics = Path("metrics") / target
+    profile = ["--profile", "profiles/local", "--allowed-rules", *BESIDE[target]]
+    if "Nothing to be done" not in _output("snakemake", "--dry-run", "--nolock", *profile, "--", target):
+        raise InputError(f"{metrics}: not that of {run.PARAMS} and the code as they are; `make {target}` makes it")
+    page = (metrics / "page.md").read_text()
+    _export(name, f"make {target}", [file for file in metrics.iterdir() if file.name != "page.md"], [page.strip()])
+
+
+def _export(name: str, command_line: str, files: list[Path], page: list[str]) -> None:
+    folder = Path("docs/results") / name
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    for source in [run.PARAMS, *files]:
+        shutil.copy(source, folder)
+    packages = ", ".join(f"{package} {version(package)}" for package in ("torch", "zennit", "torch-pruning"))
+    head = (
+        f"Made at commit {_output('git', 'rev-parse', 'HEAD')} by `{command_line}`, with the params.yaml beside this "
+        f"page, on {_processor()} (Python {platform.python_version()}, {packages})."
+    )
     with replacing(folder / "README.md") as temporary:
-        temporary.write_text("\n\n".join(page) + "\n")
+        temporary.write_text("\n\n".join([f"# Results: {name}", head, *page]) + "\n")
     print(f"{folder}/README.md")
+
+
+def _refuse_uncommitted() -> None:
+    dirty = _output("git", "status", "--porcelain", "--", *VERSIONED_CODE)
+    if dirty:
+        raise InputError(f"{dirty.split()[-1]}: not committed; results name the commit that made them")
 
 
 def _rows():

@@ -10,7 +10,12 @@ import yaml
 
 STAGES = yaml.safe_load(Path("dvc.yaml").read_text())["stages"]
 MODULES = {path.with_suffix("").as_posix().replace("/", "."): path for path in Path("stages").rglob("*.py")}
-STAGE_MODULES = {"prepare", "train", "relevance", "prune", "evaluate", "latency", "compare"}
+STAGE_MODULES = {"prepare", "train", "relevance", "prune", "evaluate", "latency", "compare"} | {
+    "toy_problem",
+    "toy",
+    "one_shot",
+    "curves",
+}
 BRIDGE = {"stages.run", "stages.study", "stages.preset"}
 HEAVY = {
     "torch",
@@ -80,6 +85,9 @@ def test_nothing_imports_a_stage_module_and_the_library_knows_no_caller():
         ("evaluate", {"torch", "torchvision", "pandas"}),
         ("latency", {"torch", "torchvision"}),
         ("compare", {"pandas", "matplotlib"}),
+        ("toy_problem", {"torch", "torchvision", "pandas", "zennit", "torch_pruning"}),
+        ("one_shot", {"torch", "torchvision", "pandas", "zennit", "torch_pruning"}),
+        ("curves", {"pandas", "matplotlib"}),
         ("run", set()),
     ],
 )

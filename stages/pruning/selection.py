@@ -3,6 +3,8 @@
 import copy
 from bisect import bisect_left
 from dataclasses import dataclass
+from functools import cache
+from itertools import accumulate
 
 import torch
 from torch import nn
@@ -70,7 +72,14 @@ def size_without(shapes: nn.Module, image_size: int, candidates: list[Candidate]
 def select(
     network: nn.Module, image_size: int, candidates: list[Candidate], unit: str, original: Size, fraction: float
 ) -> list[Candidate]:
-    """Return the fewest of the least relevant candidates whose removal meets the budget.
+    """Return the fewest of the least relevant candidates whose removal meets the budget; see `select_each`."""
+    return select_each(network, image_size, candidates, unit, original, [fraction])[0]
+
+
+def select_each(
+    network: nn.Module, image_size: int, candidates: list[Candidate], unit: str, original: Size, fractions: list[float]
+) -> list[list[Candidate]]:
+    """Return, for each budget, the fewest of the least relevant candidates whose removal meets it.
 
     Parameters
     ----------
@@ -79,11 +88,11 @@ def select(
     candidates : list of Candidate
         Least relevant first.
     unit : {"filters", "params", "macs"}
-        What the budget counts.
+        What the budgets count.
     original : Size
         Of the network before any pruning.
-    fraction : float
-        Of `original` to be gone after this step, earlier steps included.
+    fractions : list of float
+        Of `original` to be gone, what earlier steps removed included.
 
     Raises
     ------
@@ -91,16 +100,23 @@ def select(
         Even all candidates are too few; the message names the largest fraction that is reachable.
     """
     shapes = copy.deepcopy(network).to("meta")
-    whole = getattr(original, unit)
-    needed = fraction - 1e-9  # the fraction is a rounded product
+    now = measure(network, image_size)
+    lost = [0, *accumulate(len(candidate.group.layers) for candidate in candidates)]  # filters: known without surgery
 
+    @cache
     def gone(count: int) -> float:
-        return 1 - getattr(size_without(shapes, image_size, candidates[:count]), unit) / whole
+        if unit == "filters":
+            return 1 - (now.filters - lost[count]) / original.filters
+        return 1 - getattr(size_without(shapes, image_size, candidates[:count]), unit) / getattr(original, unit)
 
     reachable = gone(len(candidates))
-    if reachable < needed:
-        raise InputError(
-            f"prune: {fraction:.4g} of the {unit} cannot be removed: prune.min_channels and prune.layers leave "
-            f"{int(reachable * 1e4) / 1e4:g} at most; lower prune.per_step or prune.steps"
-        )
-    return candidates[: bisect_left(range(len(candidates)), needed, key=gone)]
+    chosen = []
+    for fraction in fractions:
+        needed = fraction - 1e-9  # the fraction may be a rounded product
+        if reachable < needed:
+            raise InputError(
+                f"prune: {fraction:.4g} of the {unit} cannot be removed: prune.min_channels and prune.layers leave "
+                f"{int(reachable * 1e4) / 1e4:g} at most; lower prune.per_step or prune.steps"
+            )
+        chosen.append(candidates[: bisect_left(range(len(candidates)), needed, key=gone)])
+    return chosen

@@ -4,9 +4,10 @@ from typing import get_args
 
 import torch
 
-from stages import params, relevance
+from stages import params
 from stages.attribution.composites import COMPOSITES, LAYER_RULES, Rules
 from stages.networks import checkpoint
+from stages.pruning.scoring import rules, start
 
 
 def lrp(**values):
@@ -17,15 +18,15 @@ def lrp(**values):
 def test_rules_are_those_of_params():
     assert set(get_args(params.Composite)) == set(COMPOSITES)
     assert set(get_args(params.LayerRule)) == set(LAYER_RULES)
-    assert relevance.rules(lrp()) == Rules(first="box", epsilon=0.1, gamma=0.2, alpha=3.0)
+    assert rules(lrp()) == Rules(first="box", epsilon=0.1, gamma=0.2, alpha=3.0)
     groups = {"low": "gamma", "middle": "zplus", "high": "alpha-beta", "linear": "z", "first": "flat"}
-    assert relevance.rules(lrp(composite=groups)) == Rules(**groups, epsilon=0.1, gamma=0.2, alpha=3.0)
+    assert rules(lrp(composite=groups)) == Rules(**groups, epsilon=0.1, gamma=0.2, alpha=3.0)
 
 
 def test_relevance_starts_where_params_say():
     logits, labels = torch.tensor([[1.0, 3.0, -2.0]]), torch.tensor([2])
-    assert relevance.start(lrp())(logits, labels).tolist() == [[0, 0, 1]]
-    assert relevance.start(lrp(start="predicted-class", amount="logit"))(logits, labels).tolist() == [[0, 3, 0]]
+    assert start(lrp())(logits, labels).tolist() == [[0, 0, 1]]
+    assert start(lrp(start="predicted-class", amount="logit"))(logits, labels).tolist() == [[0, 3, 0]]
 
 
 def test_scores_that_are_not_finite_end_with_status_2_and_one_line(tmp_path, build, architecture, prepared_folder):
