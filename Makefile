@@ -47,10 +47,10 @@ lint: $(READY)  ## ruff, snakefmt and snakemake --lint
 	! { snakemake --lint 2>&1 || true; } | grep -E '^ +\* |Error' | grep -v 'Specify a conda environment or container'
 
 toy: $(READY)  ## the toy study of Yeom et al. (2021): table and figure in metrics/toy (15 minutes)
-	@snakemake --profile profiles/local --allowed-rules toy toy_problem -- toy
+	@python -m stages.run toy
 
 curves: $(READY)  ## the study's baselines pruned at once, without fine-tuning (metrics/curves; after make run)
-	@snakemake --profile profiles/local --allowed-rules curves one_shot -- curves
+	@python -m stages.run curves
 
 results-toy: $(READY)  ## export the toy study to docs/results/toy
 	@python -m stages.study export toy --of toy

@@ -6,11 +6,12 @@ the study stand two targets of their own: `toy` and `curves`.
 """
 
 import os
-from pathlib import Path
+from functools import cache
 
 from snakemake.exceptions import WorkflowError
 from snakemake.utils import min_version
 
+from stages.files import sha256
 from stages.params import load
 
 min_version("9.0")
@@ -59,6 +60,18 @@ onstart:
         raise WorkflowError(
             "the study is run by `dvc repro`, which versions what it writes (`snakemake -n` shows jobs)"
         )
+
+
+def code(stage, *parts):
+    """Return digests of a stage's code, for targets beside the study: DVC does not watch it for them."""
+    shared = ["command.py", "device.py", "errors.py", "files.py", "params.py"]
+    return [content(f"stages/{part}") for part in [f"{stage}.py", *parts, *shared]]
+
+
+@cache
+def content(file):
+    """Return the SHA-256 of a file or folder; of one that is not there yet, nothing."""
+    return sha256(file) if os.path.exists(file) else None
 
 
 rule all:
@@ -280,7 +293,6 @@ rule publish_predictions:
 
 rule toy_problem:
     input:
-        lambda _: code("toy_problem", "attribution", "datasets", "networks", "pruning"),
         study=ancient(PARAMS),
     output:
         rows=f"{WORK}/toy/{{problem}}.csv",
@@ -289,7 +301,8 @@ rule toy_problem:
         "logs/toy/{problem}.log",
     threads: STUDY.toy.threads
     params:
-        STUDY.toy.model_dump(),
+        code=code("toy_problem", "attribution", "datasets/store.py", "networks", "pruning"),
+        settings=STUDY.toy.model_dump(),
     shell:
         "python -m stages.toy_problem --params {input.study:q} --problem {wildcards.problem}"
         " --rows {output.rows:q} --regions {output.regions:q} 2>&1 | tee {log:q}"
@@ -297,7 +310,6 @@ rule toy_problem:
 
 rule toy:
     input:
-        lambda _: code("toy", "reporting"),
         study=ancient(PARAMS),
         rows=expand(f"{WORK}/toy/{{problem}}.csv", problem=["moons", "circles", "multi"]),
         regions=expand(f"{WORK}/toy/{{problem}}.npz", problem=["moons", "circles", "multi"]),
@@ -307,6 +319,9 @@ rule toy:
         figure="metrics/toy/toy.svg",
     log:
         "logs/toy.log",
+    params:
+        code=code("toy", "reporting"),
+        settings=STUDY.toy.model_dump(),
     shell:
         "python -m stages.toy --params {input.study:q} --rows {input.rows:q} --regions {input.regions:q}"
         " --table {output.table:q} --page {output.page:q} --figure {output.figure:q} 2>&1 | tee {log:q}"
@@ -317,10 +332,9 @@ rule toy:
 
 rule one_shot:
     input:
-        lambda _: code("one_shot", "attribution", "datasets", "networks", "pruning"),
         ancient(PREPARED),
         study=ancient(PARAMS),
-        checkpoint=f"{BASELINE}.safetensors",
+        checkpoint=ancient(f"{BASELINE}.safetensors"),
     output:
         f"{WORK}/curves/{{kind}}/{{variant}}/seed{{seed}}.csv",
     log:
@@ -329,8 +343,15 @@ rule one_shot:
     resources:
         gpu=1,
     params:
-        STUDY.curves.model_dump(),
-        STUDY.prune.scores.model_dump(),
+        code=code("one_shot", "attribution", "datasets", "networks", "pruning", "reporting/metrics.py"),
+        baseline=lambda job, input: content(input.checkpoint),
+        settings=lambda job: [
+            STUDY.prune.scores.model_dump(),
+            STUDY.prune.layers.model_dump(),
+            STUDY.evaluate.model_dump(exclude={"latency"}),
+            STUDY.curves.model_dump(include={"rates", "min_channels"}),
+            STUDY.curves.settings[job.variant].model_dump() if job.kind == "setting" else None,
+        ],
     shell:
         "python -m stages.one_shot --params {input.study:q} --data data/prepared --checkpoint {input.checkpoint:q}"
         " --{wildcards.kind} {wildcards.variant} --seed {wildcards.seed} --rows {output:q} 2>&1 | tee {log:q}"
@@ -338,7 +359,6 @@ rule one_shot:
 
 rule curves:
     input:
-        lambda _: code("curves", "reporting"),
         study=ancient(PARAMS),
         criteria=expand(f"{WORK}/curves/criterion/{{name}}/seed{{seed}}.csv", name=STUDY.curves.criteria, seed=SEEDS),
         settings=expand(f"{WORK}/curves/setting/{{name}}/seed{{seed}}.csv", name=STUDY.curves.settings, seed=SEEDS),
@@ -346,17 +366,12 @@ rule curves:
         multiext("metrics/curves/", "criteria.csv", "criteria.svg", "settings.csv", "settings.svg", "page.md"),
     log:
         "logs/curves.log",
+    params:
+        code=code("curves", "reporting"),
+        kept=STUDY.curves.kept,
     shell:
         "python -m stages.curves --params {input.study:q} --criteria {input.criteria:q} --settings {input.settings:q}"
         " --folder metrics/curves 2>&1 | tee {log:q}"
-
-
-def code(stage, *packages):
-    """Return the files that a stage outside DVC is made of: DVC does not watch them for it."""
-    return [
-        f"stages/{stage}.py",
-        *(str(file) for name in packages for file in sorted(Path("stages", name).glob("*.py"))),
-    ]
 
 
 def key_of(criterion, seed):

@@ -9,46 +9,46 @@ By hand::
 from pathlib import Path
 
 import pandas as pd
+from matplotlib.figure import Figure
 
 from stages import command
+from stages.errors import naming
 from stages.files import replacing
 from stages.params import Params, load
 from stages.reporting import plots, tables
-
-KEPT = 0.95  # of the accuracy without pruning, at the rate that Top-PR names
 
 
 def main() -> None:
     """Run the stage."""
     parser = command.parser("stages.curves", __doc__, folder="to write criteria.*, settings.* and page.md to")
     parser.add_argument("--criteria", type=Path, nargs="+", required=True, help="rows of `stages.one_shot`")
-    parser.add_argument("--settings", type=Path, nargs="*", default=[], help="rows of `stages.one_shot`")
+    parser.add_argument("--settings", type=Path, nargs="+", required=True, help="rows of `stages.one_shot`")
     arguments = parser.parse_args()
     params = load(arguments.params)
     parts = [_introduction(params)]
     for kind, files in (("criteria", arguments.criteria), ("settings", arguments.settings)):
-        if not files:
-            continue
-        rows = pd.concat(map(pd.read_csv, files), ignore_index=True)
-        summary = tables.one_shot(rows, KEPT)
-        plots.save(plots.one_shot(rows), arguments.folder / f"{kind}.svg")
+        with naming(kind):
+            rows = pd.concat(map(pd.read_csv, files), ignore_index=True)
+        summary = by_seed(rows, params.curves.kept)
+        plots.save(figure(rows), arguments.folder / f"{kind}.svg")
         with replacing(arguments.folder / f"{kind}.csv") as temporary:
             rows.to_csv(temporary, index=False)
-        parts += [_heading(kind), f"![{kind}]({kind}.svg)", tables.as_markdown(tables.one_shot_in_words(summary))]
-        print(f"\n{kind}\n{tables.one_shot_in_words(summary).to_string(index=False)}\n")
+        parts += [_heading(kind), f"![{kind}]({kind}.svg)", tables.as_markdown(in_words(summary))]
+        print(f"\n{kind}\n{in_words(summary).to_string(index=False)}\n")
     with replacing(arguments.folder / "page.md") as temporary:
         temporary.write_text("\n\n".join(parts) + "\n")
 
 
 def _introduction(params: Params) -> str:
-    source = params.data.name if params.data.name != "image-folder" else Path(params.data.source).name
+    source = params.data.name if params.data.name != "image-folder" else params.data.source
+    curves, seeds = params.curves, len(params.seeds)
+    over = f"{seeds} baselines, mean ± standard deviation" if seeds > 1 else "one baseline"
     return (
         f"{params.model.name} on {source} at {params.data.image_size} px, scored once with "
         f"{params.prune.scores.references_per_class} images a class and pruned at once, without fine-tuning or "
-        f"recalibration, at {params.curves.rates} rates from 0 to {1 - 1 / params.curves.rates:.0%}; "
-        f"{len(params.seeds)} baselines, mean ± standard deviation. A_PR: mean accuracy over the rates (%). Top-PR: "
-        f"the highest rate that keeps {KEPT:.0%} of the accuracy without pruning (%). (Both after Hatefi et al., 2024, "
-        "arXiv 2408.12568, who mask where this removes.)"
+        f"recalibration, at {curves.rates} rates from 0 to {1 - 1 / curves.rates:.0%}; {over}. A_PR: mean accuracy "
+        f"over the rates (%). Top-PR: the highest rate that keeps {curves.kept:.0%} of the accuracy without pruning "
+        "(%). Both after Hatefi et al. (2024, arXiv 2408.12568), who mask where this removes."
     )
 
 
@@ -58,6 +58,65 @@ def _heading(kind: str) -> str:
         "settings": "## Settings of LRP, on the validation split\n\n`default` is prune.scores; each other setting "
         "changes what its name says (curves.settings in params.yaml).",
     }[kind]
+
+
+def by_seed(rows: pd.DataFrame, kept: float) -> pd.DataFrame:
+    """Return mean accuracy over the rates and the highest rate that keeps `kept` of it, by variant, seed and unit.
+
+    Parameters
+    ----------
+    rows : DataFrame
+        variant, seed, unit, rate (from 0), accuracy.
+
+    Returns
+    -------
+    DataFrame
+        variant, seed, unit, a_pr, top_pr; fractions (A_PR and Top-PR of Hatefi et al., 2024, arXiv 2408.12568). The
+        rate is the last before accuracy first falls below `kept` of what it is at rate 0.
+    """
+    found = []
+    for key, curve in rows.groupby(["variant", "unit", "seed"], sort=False):
+        curve = curve.sort_values("rate")
+        keeps = curve["accuracy"] >= kept * curve["accuracy"].iloc[0]
+        top = curve["rate"][keeps.cummin()].max()
+        found.append([*key, curve["accuracy"].mean(), top])
+    return pd.DataFrame(found, columns=["variant", "unit", "seed", "a_pr", "top_pr"])
+
+
+def in_words(summary: pd.DataFrame) -> pd.DataFrame:
+    """Return mean and standard deviation over seeds in per cent, a row a variant, the best at equal MACs first."""
+    groups = summary.groupby(["variant", "unit"], sort=False)[["a_pr", "top_pr"]]
+    mean, std = groups.mean(), groups.std()
+    names = {"a_pr": "A_PR", "top_pr": "Top-PR"}
+    columns = {
+        f"{names[measure]}, equal {'MACs' if unit == 'macs' else unit}": tables.per_cent(
+            mean.xs(unit, level="unit")[measure], std.xs(unit, level="unit")[measure]
+        )
+        for unit in summary["unit"].unique()
+        for measure in names
+    }
+    order = mean.xs("macs", level="unit")["a_pr"].sort_values(ascending=False).index
+    return pd.DataFrame(columns).loc[order].rename_axis("").reset_index()
+
+
+def figure(rows: pd.DataFrame) -> Figure:
+    """Return accuracy against the share of filters, and of MACs, that was removed at once (mean and range of seeds)."""
+    figure = Figure(figsize=(10, 4), layout="constrained")
+    panels = figure.subplots(1, 2, sharey=True)
+    variants = list(rows["variant"].unique())
+    for axes, unit in zip(panels, ("filters", "macs"), strict=True):
+        for place, variant in enumerate(variants):
+            curve = rows[(rows["unit"] == unit) & (rows["variant"] == variant)].groupby("rate")["accuracy"]
+            colour = plots.COLOURS[place % len(plots.COLOURS)]
+            style = "--" if variant == "random" else ("-", "-.", ":")[place // len(plots.COLOURS) % 3]
+            axes.plot(curve.mean(), style, color=colour, label=variant, lw=1.2)
+            axes.fill_between(curve.min().index, curve.min(), curve.max(), color=colour, alpha=0.12, lw=0)
+        axes.xaxis.set_major_formatter("{x:.0%}")
+        axes.set_xlabel(f"{'MACs' if unit == 'macs' else unit} removed")
+        axes.grid(alpha=0.3)
+    panels[0].set_ylabel("accuracy")
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside right center")
+    return figure
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from typing import get_args
 from stages import command, device
 from stages.datasets import store
 from stages.datasets.store import derived_seed
-from stages.errors import InputError
+from stages.errors import InputError, naming
 from stages.files import write_rows
 from stages.networks import checkpoint
 from stages.networks.architectures import prunable_layers
@@ -47,10 +47,8 @@ def main() -> None:
     layers = params.prune.layers
     names = prunable_layers(network, layers.include, layers.exclude)
     own_seed = derived_seed(arguments.seed)
-    try:
+    with naming(arguments.checkpoint):
         scores, _ = scored(criterion, network, architecture, data, names, settings, arguments.seed, own_seed)
-    except ValueError as error:
-        raise InputError(f"{arguments.checkpoint}: {error}") from None
     groups = surgery.prunable_groups(network, size, layers.include, layers.exclude)
     candidates = selection.rank(groups, scores, settings.coupled[criterion], params.curves.min_channels)
     split = data.rows("test" if arguments.criterion else "val")
@@ -81,10 +79,8 @@ def _variant(params: Params, criterion: str | None, name: str | None) -> tuple[s
         raise InputError(f"--setting: {name!r} is none of curves.settings: {', '.join(params.curves.settings)}")
     values = scores.model_dump()
     for key, value in params.curves.settings[name].model_dump(exclude_none=True).items():
-        if key in ("normalisation", "coupled"):
+        if key in ("reduction", "normalisation", "coupled"):
             values[key] |= {"lrp": value}
-        elif key in values:
-            values[key] = value
         else:
             values["lrp"][key] = value
     return "lrp", Scores.model_validate(values)

@@ -2,7 +2,7 @@
 
 import difflib
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 from ruamel.yaml import YAML
@@ -11,9 +11,11 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from stages.errors import InputError
 from stages.files import sha256
 
-Criterion = Literal[
-    "lrp", "weight", "weight-l2", "bn-scale", "activation", "gradient", "taylor", "integrated-gradients", "random"
-]
+Seeing = Literal["lrp", "activation", "gradient", "taylor", "integrated-gradients"]  # what looks at images
+Criterion = Literal[Seeing, "weight", "weight-l2", "bn-scale", "random"]
+Reduction = Literal["sum", "abs-sample", "abs-pixel"]
+Normalisation = Literal["none", "l1", "l2", "mean"]
+Coupled = Literal["sum", "mean", "max", "first"]
 Network = Literal[
     "resnet8", "resnet20", "resnet56", "resnet18", "resnet34", "resnet50",
     "vgg11", "vgg13", "vgg16", "vgg19", "vgg11_bn", "vgg13_bn", "vgg16_bn", "vgg19_bn",
@@ -152,14 +154,22 @@ class Scores(Section):
     """How the values of a criterion become one score a prunable unit."""
 
     references_per_class: Positive
-    reduction: Literal["sum", "abs-sample", "abs-pixel"]
     batch_size: Positive
-    normalisation: dict[Criterion, Literal["none", "l1", "l2", "mean"]]
-    coupled: dict[Criterion, Literal["sum", "mean", "max", "first"]]
+    reduction: dict[Seeing, Reduction]
+    normalisation: dict[Criterion, Normalisation]
+    coupled: dict[Criterion, Coupled]
     classes: Annotated[list[str], Field(min_length=1)] | None
     correct_only: bool
     lrp: Lrp
     integration_steps: Positive
+
+    def refuse_missing(self, criteria: list[Criterion]) -> None:
+        """Raise a ValueError if a choice that is made by criterion was not made for one of these."""
+        for criterion in criteria:
+            for name in ("reduction", "normalisation", "coupled"):
+                needed = name != "reduction" or criterion in get_args(Seeing)
+                if needed and criterion not in getattr(self, name):
+                    raise ValueError(f"prune.scores.{name} has no entry for {criterion}")
 
 
 class Prune(Section):
@@ -180,10 +190,6 @@ class Prune(Section):
         if self.steps * self.per_step >= 1:
             raise ValueError(f"steps × per_step is {self.steps * self.per_step:g}, must be below 1")
         _refuse_repeats("criteria", self.criteria)
-        for criterion in self.criteria:
-            for name in ("normalisation", "coupled"):
-                if criterion not in getattr(self.scores, name):
-                    raise ValueError(f"scores.{name} has no entry for {criterion}")
         return self
 
 
@@ -206,9 +212,9 @@ class Evaluate(Section):
 class Setting(Section):
     """Values of prune.scores to use in place of those there, for lrp."""
 
-    reduction: Literal["sum", "abs-sample", "abs-pixel"] | None = None
-    normalisation: Literal["none", "l1", "l2", "mean"] | None = None
-    coupled: Literal["sum", "mean", "max", "first"] | None = None
+    reduction: Reduction | None = None
+    normalisation: Normalisation | None = None
+    coupled: Coupled | None = None
     composite: Composite | LayerGroups | None = None
     start: Literal["true-class", "predicted-class"] | None = None
     amount: Literal["one", "logit"] | None = None
@@ -220,7 +226,8 @@ class Curves(Section):
     rates: Annotated[int, Field(ge=2)]
     min_channels: Positive
     criteria: Annotated[list[Criterion], Field(min_length=1)]
-    settings: dict[Annotated[str, Field(pattern="^[a-z0-9-]+$")], Setting]
+    settings: Annotated[dict[Annotated[str, Field(pattern="^[a-z0-9-]+$")], Setting], Field(min_length=1)]
+    kept: Annotated[float, Field(gt=0, le=1)]
 
     @model_validator(mode="after")
     def _criteria_differ(self):
@@ -241,10 +248,13 @@ class Toy(Section):
     updates: Positive
     batch_size: Positive
     learning_rate: Annotated[float, Field(gt=0, allow_inf_nan=False)]
+    points: Positive
     threads: Positive
 
     @model_validator(mode="after")
     def _show_what_is_measured(self):
+        _refuse_repeats("criteria", self.criteria)
+        _refuse_repeats("references_per_class", self.references_per_class)
         if self.shown not in self.references_per_class:
             raise ValueError(f"shown is {self.shown}, none of references_per_class")
         return self
@@ -263,8 +273,9 @@ class Params(Section):
     toy: Toy
 
     @model_validator(mode="after")
-    def _seeds_differ(self):
+    def _be_consistent(self):
         _refuse_repeats("seeds", self.seeds)
+        self.prune.scores.refuse_missing([*self.prune.criteria, *self.curves.criteria, "lrp"])
         return self
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from stages import command, device
 from stages.datasets import store
 from stages.datasets.store import derived_seed
-from stages.errors import InputError
+from stages.errors import naming
 from stages.files import replacing, write_json
 from stages.networks import checkpoint
 from stages.networks.architectures import prunable_layers
@@ -42,10 +42,8 @@ def main() -> None:
 
     def drawn_by(seed: int) -> tuple[Scores, Relevance | None]:
         own_seed = derived_seed(seed, arguments.step)
-        try:
+        with naming(arguments.checkpoint):
             return scored(arguments.criterion, network, architecture, data, names, params.scores, seed, own_seed)
-        except ValueError as error:
-            raise InputError(f"{arguments.checkpoint}: {error}") from None
 
     scores, relevance = drawn_by(arguments.seed)
     found = {"overlap": None, "layers": dead(scores)}

@@ -1,5 +1,7 @@
 """The bridge from a DVC stage to Snakemake: `python -m stages.run STAGE`, the command of every stage in dvc.yaml.
 
+It also runs the targets beside the study: `python -m stages.run toy`.
+
 DVC owns versions, Snakemake owns jobs. DVC deletes a stage's outputs before it runs, so finished steps are kept where
 DVC never looks: `.work/STAGE/KEY/…`, from where Snakemake publishes them to the outputs. A KEY is a digest of the
 contents of everything a chain of jobs depends on (the stage's deps, and its params less those that only add jobs).
@@ -37,6 +39,7 @@ PARAMS = Path("params.yaml")
 RUN = Path(".snakemake/study")  # what the running stage leaves for its Snakefile
 LARGE = 64 * 2**20  # bytes from which a digest is remembered by size and modification time
 GRACE = 15  # seconds that Snakemake has to end after it was told to
+BESIDE = {"toy": ["toy", "toy_problem"], "curves": ["curves", "one_shot"]}  # targets that are no stage; their rules
 TAG = "STUDY_FOLDER"  # in the environment of every job: which study it belongs to
 
 
@@ -46,6 +49,10 @@ def main() -> None:
         raise InputError("usage: python -m stages.run STAGE, a stage of dvc.yaml")
     name = sys.argv[1]
     load(PARAMS)
+    if name in BESIDE:
+        with sole_owner(name):
+            end_orphans()
+            sys.exit(snakemake(beside_command(name)))
     stage = read_stage(name)
     with sole_owner(name):
         end_orphans()
@@ -54,7 +61,11 @@ def main() -> None:
         keys = chain_keys(stage, params)
         record_run(name, keys, finished=False)
         delete_outputs(stage)
-        status = snakemake(name, stage, keys, frozen)
+        for key in keys.values():
+            (work_folder() / name / key).mkdir(parents=True, exist_ok=True)
+        # Missing files alone decide. Where a changed rule or list of inputs makes Snakemake rerun a job whose output is
+        # there, it leaves out the jobs behind ancient() inputs, and the stage ends without its outputs.
+        status = snakemake(stage_command(name, stage, keys, frozen, ["--rerun-triggers", "mtime"]))
         if chain_keys(stage, params) != keys:  # some jobs may have read the old files, some the new ones
             forget(name, keys)
             print(f"{name}: a dependency changed while the stage ran; run it again", file=sys.stderr)
@@ -201,26 +212,29 @@ def delete_outputs(stage: dict) -> None:
         shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
 
 
-def snakemake_command(name: str, stage: dict, keys: dict[str, str], frozen: Path, options: list[str]) -> list[str]:
+def stage_command(name: str, stage: dict, keys: dict[str, str], frozen: Path, options: list[str]) -> list[str]:
     """Return the command that runs a stage's rules with frozen params and these further options."""
     configuration = frozen.with_name("run.json")
     write_json(configuration, {"work": str(work_folder()), "params": str(frozen), "keys": keys})
+    return _command(["--configfile", str(configuration), *options], stage["meta"]["rules"], f"stage_{name}")
+
+
+def beside_command(name: str, *options: str) -> list[str]:
+    """Return the command that makes a target beside the study; Snakemake decides what of it is up to date."""
+    return _command(["--config", f"work={work_folder()}", *options], BESIDE[name], name)
+
+
+def _command(options: list[str], rules: list[str], target: str) -> list[str]:
     profile = os.environ.get("SNAKEMAKE_PROFILE", "profiles/local")
     # A file that exists is complete (stages.files.replacing). Snakemake's own marks of incomplete outputs would rerun
     # jobs that were done, and with them it has been seen to leave out the jobs that follow.
-    arguments = ["--profile", profile, "--nolock", "--ignore-incomplete", "--configfile", str(configuration)]
-    arguments += [*options, "--allowed-rules", *stage["meta"]["rules"], "--", f"stage_{name}"]
-    return [sys.executable, "-m", "snakemake", *arguments]
+    arguments = ["--profile", profile, "--nolock", "--ignore-incomplete", *options]
+    return [sys.executable, "-m", "snakemake", *arguments, "--allowed-rules", *rules, "--", target]
 
 
-def snakemake(name: str, stage: dict, keys: dict[str, str], frozen: Path) -> int:
-    """Run the stage's rules to their end and return Snakemake's exit status."""
-    for key in keys.values():
-        (work_folder() / name / key).mkdir(parents=True, exist_ok=True)
+def snakemake(arguments: list[str]) -> int:
+    """Run a command of Snakemake to its end and return its exit status."""
     environment = os.environ | {TAG: str(Path.cwd()), "PYTHONUNBUFFERED": "1"}
-    # Missing files alone decide. Where a changed rule or list of inputs makes Snakemake rerun a job whose output is
-    # there, it leaves out the jobs behind ancient() inputs, and the stage ends without its outputs.
-    arguments = snakemake_command(name, stage, keys, frozen, ["--rerun-triggers", "mtime"])
     process = deadline = None
 
     def interrupt(number, frame):

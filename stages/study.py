@@ -23,7 +23,6 @@ from stages.params import load
 
 TABLE = Path("metrics/pruning.csv")
 VERSIONED_CODE = ["stages", "Snakefile", "dvc.yaml", "requirements.lock"]
-BESIDE = {"toy": ["toy", "toy_problem"], "curves": ["curves", "one_shot"]}  # targets beside the study, and their rules
 
 
 def main() -> None:
@@ -34,7 +33,7 @@ def main() -> None:
         commands.add_parser(function.__name__).set_defaults(function=lambda _, function=function: function())
     exporter = commands.add_parser("export")
     exporter.add_argument("name")
-    exporter.add_argument("--of", choices=BESIDE, help="a target beside the study")
+    exporter.add_argument("--of", choices=run.BESIDE, help="a target beside the study")
     exporter.set_defaults(
         function=lambda given: export_target(given.name, given.of) if given.of else export_study(given.name)
     )
@@ -68,7 +67,7 @@ def status() -> None:
             stage = run.read_stage(name)
             frozen = run.freeze_params(run.RUN / name)  # no stage is running: `dvc status` would have said so
             dry = ["--dry-run", "--quiet", "rules", "reason", "host"]
-            for job, count in _planned(run.snakemake_command(name, stage, run.chain_keys(stage, params), frozen, dry)):
+            for job, count in _planned(run.stage_command(name, stage, run.chain_keys(stage, params), frozen, dry)):
                 print(f"    {job} {count}")
         else:
             print(f"{name}: to run after it")
@@ -130,8 +129,8 @@ def export_target(name: str, target: str) -> None:
     """
     _refuse_uncommitted()
     metrics = Path("metrics") / target
-    profile = ["--profile", "profiles/local", "--allowed-rules", *BESIDE[target]]
-    if "Nothing to be done" not in _output("snakemake", "--dry-run", "--nolock", *profile, "--", target):
+    answer = subprocess.run(run.beside_command(target, "--dry-run"), capture_output=True, text=True)
+    if "Nothing to be done" not in answer.stdout + answer.stderr:
         raise InputError(f"{metrics}: not that of {run.PARAMS} and the code as they are; `make {target}` makes it")
     page = (metrics / "page.md").read_text()
     _export(name, f"make {target}", [file for file in metrics.iterdir() if file.name != "page.md"], [page.strip()])

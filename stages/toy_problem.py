@@ -13,24 +13,25 @@ from collections.abc import Iterator
 
 import numpy as np
 import torch
-import torch_pruning
 from torch import nn
 from torch.nn.functional import cross_entropy
 
 from stages import command, device
 from stages.attribution.composites import Rules
 from stages.attribution.filters import from_class
-from stages.datasets import points
 from stages.datasets.store import derived_seed
+from stages.errors import naming
 from stages.files import replacing, write_rows
 from stages.networks.architectures import Mlp, scored_layers
 from stages.params import Toy, load
+from stages.pruning import selection, surgery
 from stages.pruning.criteria import UNSEEING, References, Scores, score
 from stages.pruning.diagnostics import lowest_overlap
 
-NORMALISATION = {"lrp": "l1", "weight": "l1", "gradient": "l2", "taylor": "l2", "random": "none"}
-PER_CLASS = 1000  # points of the training set, and as many to test
+CLASSES = {"moons": 2, "circles": 2, "multi": 4}
+NORMALISATION = {"lrp": "none", "weight": "l1", "gradient": "l2", "taylor": "l2", "random": "none"}
 TRAINING, TEST, REFERENCES = range(3)  # what a seed is for
+POINT = (2,)  # the shape of an input
 GRID = 200  # points a side at which the regions of the classes are drawn
 
 
@@ -39,18 +40,18 @@ def main() -> None:
     parser = command.parser(
         "stages.toy_problem", __doc__, rows="accuracies to write", regions="predicted classes on a grid, to write"
     )
-    parser.add_argument("--problem", choices=points.CLASSES, required=True)
+    parser.add_argument("--problem", choices=CLASSES, required=True)
     arguments = parser.parse_args()
     params = load(arguments.params).toy
     log = command.logger("toy", arguments.problem)
     device.prepare(params.threads)
-    training = _drawn(arguments.problem, PER_CLASS, TRAINING)
-    test = _drawn(arguments.problem, PER_CLASS, TEST)
+    training = _drawn(arguments.problem, params.points, TRAINING)
+    test = _drawn(arguments.problem, params.points, TEST)
     grid = _grid(training[0])
     rows, regions = [], {}
     for number in range(params.networks):
         torch.manual_seed(derived_seed(TRAINING, number))
-        network = train(points.CLASSES[arguments.problem], training, params)
+        network = train(CLASSES[arguments.problem], training, params)
         for criterion, references, seed, pruned, overlap in pruned_networks(network, arguments.problem, params):
             row = {"problem": arguments.problem, "network": number, "criterion": criterion}
             row |= {"references_per_class": references, "seed": seed}
@@ -83,7 +84,8 @@ def pruned_networks(
             first = None
             for seed in range(1 if criterion == "weight" else params.seeds):
                 drawn = _drawn(problem, references, REFERENCES, references, seed)
-                scores = scored(criterion, network, drawn, seed)
+                with naming(f"{problem}, {criterion}"):
+                    scores = scored(criterion, network, drawn, seed)
                 first = first or scores
                 overlap = lowest_overlap(first, scores, params.overlap / sum(map(len, scores.values())))
                 pruned = without_lowest(network, scores, params.removed)
@@ -106,9 +108,9 @@ def train(classes: int, training: tuple[torch.Tensor, torch.Tensor], params: Toy
 def scored(criterion: str, network: nn.Module, references: tuple[torch.Tensor, torch.Tensor], seed: int) -> Scores:
     """Return the scores of the published protocol.
 
-    LRP: the signed sum of relevance by z+ in every layer, started with the logit of the true class. Gradient and
-    Taylor: the absolute value of the sum over the references. Each layer is divided by its l1 norm (LRP, weight) or
-    its l2 norm (gradient, Taylor).
+    LRP: the signed sum of relevance by z+ in every layer, started with the logit of the true class. (The published
+    code divides it by the layer's sum, which is the same for all: relevance is conserved.) Gradient and Taylor: the
+    absolute value of the sum over the references, divided by the layer's l2 norm; weight: by its l1 norm.
     """
     rules = Rules(linear="zplus")
     given = References([references], None, "sum", seed, rules, from_class("true", "logit"))
@@ -117,17 +119,42 @@ def scored(criterion: str, network: nn.Module, references: tuple[torch.Tensor, t
 
 
 def without_lowest(network: nn.Module, scores: Scores, count: int) -> nn.Module:
-    """Return a copy from which the units with the lowest scores over all layers were physically removed."""
-    units = [(value, name, unit) for name, values in scores.items() for unit, value in enumerate(values.tolist())]
-    lowest = sorted(units, key=lambda unit: unit[0])[:count]
+    """Return a copy without the units that have the lowest scores over all layers; one a layer stays."""
     pruned = copy.deepcopy(network)
-    graph = torch_pruning.DependencyGraph().build_dependency(pruned, torch.zeros(1, network[1].in_features))
-    for name in scores:
-        chosen = [unit for _, layer, unit in lowest if layer == name]
-        if chosen:
-            layer = pruned.get_submodule(name)
-            graph.get_pruning_group(layer, torch_pruning.prune_linear_out_channels, chosen).prune()
+    groups = surgery.prunable_groups(pruned, POINT, ["*"], [])
+    lowest = selection.rank(groups, scores, "sum", min_channels=1)[:count]
+    surgery.remove(pruned, POINT, selection.by_group(lowest))
     return pruned
+
+
+def points(problem: str, per_class: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return points (float32, N x 2) and labels (int64, N), `per_class` points of each class.
+
+    `moons` and `circles` are scikit-learn's with noise 0.1 (circles: factor 0.3). `multi` are four spiral arms: the
+    radius runs from 0 to 1, the angle from 4 j to 4 (j + 1) radians for class j, plus normal noise of 0.2. (A single
+    point a class lies anywhere on its arm; in the published code all four lie at the centre.)
+    """
+    from sklearn.datasets import make_circles, make_moons
+
+    if problem == "multi":
+        return _spirals(per_class, seed)
+    count = (per_class, per_class)
+    if problem == "moons":
+        points, labels = make_moons(count, noise=0.1, random_state=seed)
+    else:
+        points, labels = make_circles(count, noise=0.1, factor=0.3, random_state=seed)
+    return points.astype(np.float32), labels.astype(np.int64)
+
+
+def _spirals(per_class: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    labels = np.repeat(np.arange(CLASSES["multi"]), per_class)
+    along = np.tile(np.linspace(0, 1, per_class), CLASSES["multi"])
+    if per_class == 1:
+        along += rng.uniform(size=len(along))
+    angle = 4 * (labels + along) + 0.2 * rng.normal(size=len(labels))
+    points = along[:, None] * np.stack([np.sin(angle), np.cos(angle)], axis=1)
+    return points.astype(np.float32), labels
 
 
 @torch.no_grad()
@@ -142,7 +169,7 @@ def accuracy(network: nn.Module, inputs: torch.Tensor, labels: torch.Tensor) -> 
 
 
 def _drawn(problem: str, per_class: int, *seed: int) -> tuple[torch.Tensor, torch.Tensor]:
-    inputs, labels = points.draw(problem, per_class, derived_seed(*seed))
+    inputs, labels = points(problem, per_class, derived_seed(*seed))
     return torch.from_numpy(inputs), torch.from_numpy(labels)
 
 

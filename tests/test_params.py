@@ -37,7 +37,7 @@ from stages.params import load
         ("momentum: 0.9", "momentum: 0.9\n  momentum: 0.8", ["line", "duplicate key"]),
         ("seeds: [0]", "seeds: [0", ["line", "not valid YAML"]),
         (
-            "composite: epsilon-plus-box",
+            "composite: alpha-beta",
             "composite: epsilon-pluss ",
             ["prune.scores.lrp.composite", "did you mean epsilon-plus?"],
         ),
@@ -45,7 +45,7 @@ from stages.params import load
         ("start: true-class", "start: true", ["prune.scores.lrp.start", "True"]),
         ("classes: null ", "classes: cat ", ["prune.scores.classes", "'cat'", "list"]),
         (
-            "composite: epsilon-plus-box",
+            "composite: alpha-beta",
             "composite: {low: zplus, middle: gama, high: epsilon, linear: z, first: none} ",
             ["prune.scores.lrp.composite.middle: 'gama'", "did you mean gamma?"],
         ),

@@ -36,8 +36,9 @@ class References:
     ----------
     batches : iterable of (images, labels)
         Normalised reference images N x 3 x H x W and labels N; iterable once.
-    bounds : (low, high)
-        Smallest and largest value of each normalised colour channel, 1 x 3 x 1 x 1.
+    bounds : (low, high), optional
+        Smallest and largest value of each normalised colour channel, 1 x 3 x 1 x 1; LRP's rule "box" and integrated
+        gradients need them.
     reduction : {"sum", "abs-sample", "abs-pixel"}
         See `stages.attribution.filters.reduce`.
     seed : int
@@ -51,7 +52,7 @@ class References:
     """
 
     batches: Batches
-    bounds: tuple[torch.Tensor, torch.Tensor]
+    bounds: tuple[torch.Tensor, torch.Tensor] | None
     reduction: str
     seed: int
     rules: Rules = Rules()
@@ -193,7 +194,7 @@ def integrated_gradients(network: nn.Module, names: list[str], references: Refer
 
 
 def _paths(batches: Batches, black: torch.Tensor, points: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """Yield so many points on the line from black to each image, point by point, in batches of about the same size."""
+    """Yield points on the line from black to each image, point by point, at least one whole line a batch."""
     for images, labels in batches:
         share = torch.linspace(0, 1, points, device=images.device).view(-1, 1, 1, 1, 1)
         size = max(1, len(images) // points)

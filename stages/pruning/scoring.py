@@ -46,7 +46,7 @@ def scored(
     references = References(
         drawn,
         (low, high),
-        settings.reduction,
+        settings.reduction.get(criterion, "sum"),
         own_seed,
         rules(settings.lrp),
         start(settings.lrp),

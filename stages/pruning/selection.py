@@ -115,8 +115,8 @@ def select_each(
         needed = fraction - 1e-9  # the fraction may be a rounded product
         if reachable < needed:
             raise InputError(
-                f"prune: {fraction:.4g} of the {unit} cannot be removed: prune.min_channels and prune.layers leave "
-                f"{int(reachable * 1e4) / 1e4:g} at most; lower prune.per_step or prune.steps"
+                f"{fraction:.4g} of the {unit} cannot be removed: min_channels and prune.layers allow "
+                f"{int(reachable * 1e4) / 1e4:g} at most; ask for less, or allow more"
             )
         chosen.append(candidates[: bisect_left(range(len(candidates)), needed, key=gone)])
     return chosen

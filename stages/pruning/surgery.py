@@ -30,11 +30,15 @@ class Group:
         return len(self.layers[self.root])
 
 
-def prunable_groups(network: nn.Module, image_size: int, include: list[str], exclude: list[str]) -> list[Group]:
+def prunable_groups(
+    network: nn.Module, image_size: int | tuple[int, ...], include: list[str], exclude: list[str]
+) -> list[Group]:
     """Return the groups all of whose layers may be pruned, in the network's order.
 
     Parameters
     ----------
+    image_size : int or tuple of int
+        See `stages.networks.dependencies.dependency_graph`.
     include, exclude : list of str
         See `stages.networks.architectures.prunable_layers`.
 
@@ -67,13 +71,15 @@ def prunable_groups(network: nn.Module, image_size: int, include: list[str], exc
     return sorted(groups, key=lambda group: order.index(group.root))
 
 
-def remove(network: nn.Module, image_size: int, channels: dict[str, list[int]]) -> list[list]:
+def remove(network: nn.Module, image_size: int | tuple[int, ...], channels: dict[str, list[int]]) -> list[list]:
     """Remove channels physically, in place, with everything that depends on them.
 
     Parameters are replaced by smaller ones: an optimiser made before would train dead tensors.
 
     Parameters
     ----------
+    image_size : int or tuple of int
+        See `stages.networks.dependencies.dependency_graph`.
     channels : dict
         Root layer of a group to the channels to remove.
 

@@ -3,10 +3,8 @@
 from pathlib import Path
 
 import matplotlib
-import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 
 from stages.files import replacing
@@ -89,74 +87,4 @@ def training_curves(history: pd.DataFrame) -> Figure:
     right.set(xlabel="epoch", ylabel="validation accuracy")
     left.legend()
     right.legend()
-    return figure
-
-
-def toy(table: pd.DataFrame, regions: dict[str, dict[str, np.ndarray]], criteria: list[str]) -> Figure:
-    """Return the toy study's figure: predicted classes in the plane, and accuracy by number of reference points.
-
-    Parameters
-    ----------
-    table : DataFrame
-        Of `stages.reporting.tables.toy`.
-    regions : dict
-        By problem: grid (G^2 x 2), points (N x 2), labels (N), and the predicted classes on the grid (G^2) of the
-        unpruned network and by criterion.
-    """
-    shown = ["unpruned", *criteria]
-    figure = Figure(figsize=(2 * len(shown) + 3.2, 2 * len(regions) + 0.4), layout="constrained")
-    widths = [1] * len(shown) + [1.5]
-    panels = figure.subplots(len(regions), len(shown) + 1, squeeze=False, gridspec_kw={"width_ratios": widths})
-    for row, (problem, found) in zip(panels, regions.items(), strict=True):
-        for axes, name in zip(row, shown, strict=False):
-            _regions(axes, found, name)
-            axes.set_title(name)
-        row[0].set_ylabel(problem)
-        _accuracy_by_references(row[-1], table[table["problem"] == problem], criteria)
-    panels[-1][-1].set_xlabel("reference points a class")
-    panels[0][-1].legend(fontsize=7)
-    return figure
-
-
-def _regions(axes: Axes, found: dict[str, np.ndarray], name: str) -> None:
-    side = int(len(found["grid"]) ** 0.5)
-    (left, bottom), (right, top) = found["grid"].min(0), found["grid"].max(0)
-    colours = ListedColormap(COLOURS[:4])
-    image = found[name].reshape(side, side).T
-    axes.imshow(image, origin="lower", extent=(left, right, bottom, top), cmap=colours, vmin=0, vmax=3, alpha=0.3)
-    some = slice(None, None, 5)
-    axes.scatter(*found["points"][some].T, c=found["labels"][some], cmap=colours, vmin=0, vmax=3, s=1, rasterized=True)
-    axes.set(xticks=[], yticks=[], aspect="auto")
-
-
-def _accuracy_by_references(axes: Axes, table: pd.DataFrame, criteria: list[str]) -> None:
-    for colour, criterion in zip(COLOURS * len(criteria), criteria, strict=False):
-        rows = table[table["criterion"] == criterion]
-        style = {"color": colour, "label": criterion}
-        if (rows["references_per_class"] == 0).all():
-            axes.axhline(rows["train_accuracy"].item(), ls="--" if criterion == "random" else "-", lw=1, **style)
-        else:
-            axes.plot(rows["references_per_class"], rows["train_accuracy"], marker="o", ms=3, **style)
-    axes.set_xscale("log")
-    axes.yaxis.set_major_formatter("{x:.0%}")
-    axes.grid(alpha=0.3)
-
-
-def one_shot(rows: pd.DataFrame) -> Figure:
-    """Return accuracy against the share of filters, and of MACs, that was removed at once (mean and range of seeds)."""
-    figure = Figure(figsize=(10, 4), layout="constrained")
-    panels = figure.subplots(1, 2, sharey=True)
-    variants = list(rows["variant"].unique())
-    for axes, unit in zip(panels, ("filters", "macs"), strict=True):
-        for place, variant in enumerate(variants):
-            curve = rows[(rows["unit"] == unit) & (rows["variant"] == variant)].groupby("rate")["accuracy"]
-            colour = COLOURS[place % len(COLOURS)]
-            style = "--" if variant == "random" else ("-", "-.")[place // len(COLOURS)]
-            axes.plot(curve.mean(), style, color=colour, label=variant, lw=1.2)
-            axes.fill_between(curve.min().index, curve.min(), curve.max(), color=colour, alpha=0.12, lw=0)
-        axes.xaxis.set_major_formatter("{x:.0%}")
-        axes.set_xlabel(f"{'MACs' if unit == 'macs' else unit} removed")
-        axes.grid(alpha=0.3)
-    panels[0].set_ylabel("accuracy")
-    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside right center")
     return figure

@@ -164,7 +164,7 @@ def test_wrong_params_stop_the_study_with_one_line_and_lose_nothing(study, edit,
 def test_an_unreachable_budget_fails_with_one_line_and_the_place_of_the_log(study):
     study.edit(prune__min_channels=30)
     output = study.run("dvc", "repro", status=None)
-    assert "prune: 0.4 of the filters cannot be removed" in output or "0.2 of the filters cannot be" in output
+    assert "0.4 of the filters cannot be removed" in output or "0.2 of the filters cannot be" in output
     assert "leave 0." in output
     assert "Traceback" not in output
     assert "logs/prune/" in output

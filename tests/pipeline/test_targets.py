@@ -3,9 +3,8 @@
 import pandas as pd
 import pytest
 
-SNAKEMAKE = ["snakemake", "--profile", "profiles/local", "--allowed-rules"]
-TOY = [*SNAKEMAKE, "toy", "toy_problem", "--", "toy"]
-CURVES = [*SNAKEMAKE, "curves", "one_shot", "--", "curves"]
+TOY = ["python", "-m", "stages.run", "toy"]
+CURVES = ["python", "-m", "stages.run", "curves"]
 
 
 @pytest.mark.slow

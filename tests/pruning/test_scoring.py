@@ -7,6 +7,7 @@ import torch
 from stages import params
 from stages.attribution.composites import COMPOSITES, LAYER_RULES, Rules
 from stages.networks import checkpoint
+from stages.pruning.criteria import CRITERIA, UNSEEING
 from stages.pruning.scoring import rules, start
 
 
@@ -21,6 +22,11 @@ def test_rules_are_those_of_params():
     assert rules(lrp()) == Rules(first="box", epsilon=0.1, gamma=0.2, alpha=3.0)
     groups = {"low": "gamma", "middle": "zplus", "high": "alpha-beta", "linear": "z", "first": "flat"}
     assert rules(lrp(composite=groups)) == Rules(**groups, epsilon=0.1, gamma=0.2, alpha=3.0)
+
+
+def test_the_criteria_of_params_are_those_there_are():
+    assert set(get_args(params.Criterion)) == set(CRITERIA)
+    assert set(get_args(params.Criterion)) - set(get_args(params.Seeing)) == UNSEEING
 
 
 def test_relevance_starts_where_params_say():

@@ -94,5 +94,5 @@ def test_random_scores_remove_the_same_share_of_every_group(build):
 
 def test_an_unreachable_budget_names_the_largest_that_is_reachable(ranked):
     network, _, _, candidates = ranked("resnet8", min_channels=12)
-    with pytest.raises(InputError, match=r"0.7 of the filters cannot be removed: .* leave 0\.\d+ at most"):
+    with pytest.raises(InputError, match=r"0.7 of the filters cannot be removed: .* allow 0\.\d+ at most"):
         selection.select(network, 32, candidates, "filters", measure(network, 32), 0.7)
