@@ -101,7 +101,11 @@ def relevance(network: nn.Module, names: list[str], references: References) -> R
 
 
 def lrp(network: nn.Module, names: list[str], references: References) -> Scores:
-    """Layer-wise relevance: sum_n |sum_hw R| (Yeom et al., 2021, arXiv 1912.08881, section 3.2)."""
+    """Layer-wise relevance: sum_n sum_hw R, or what the references reduce it to.
+
+    Yeom et al. (2021, arXiv 1912.08881, section 3.2) sum it with its sign, their code |sum_hw R| or |R|; Hatefi et al.
+    (2024, arXiv 2408.12568) |sum_hw R|.
+    """
     return relevance(network, names, references).scores
 
 
