@@ -165,7 +165,7 @@ def test_an_unreachable_budget_fails_with_one_line_and_the_place_of_the_log(stud
     study.edit(prune__min_channels=30)
     output = study.run("dvc", "repro", status=None)
     assert "0.4 of the filters cannot be removed" in output or "0.2 of the filters cannot be" in output
-    assert "leave 0." in output
+    assert "allow 0." in output
     assert "Traceback" not in output
     assert "logs/prune/" in output
     assert not list(study.folder.glob(".work/**/*.tmp"))
