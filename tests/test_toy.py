@@ -1,11 +1,13 @@
 import copy
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
-from stages import toy_problem
+from stages import toy, toy_problem
 from stages.networks.architectures import Mlp, scored_layers
+from stages.reporting import plots, tables
 
 
 @pytest.fixture
@@ -83,3 +85,34 @@ def test_spirals_are_four_arms_of_as_many_points():
 def test_one_reference_a_class_lies_on_its_arm():
     inputs, _ = toy_problem.points("multi", 1, 0)
     assert len(np.unique(inputs.round(3), axis=0)) == 4
+
+
+@pytest.fixture
+def toy_rows():
+    common = {"problem": "moons", "network": 0, "test_accuracy": 0.5, "overlap": None}
+    common |= {"units1": 10, "units2": 20, "units3": 30}
+    keys = ["criterion", "references_per_class", "seed", "train_accuracy"]
+    values = [("unpruned", 0, 0, 1.0), ("lrp", 1, 0, 0.5), ("lrp", 1, 1, 0.7), ("lrp", 10, 0, 0.9), ("lrp", 10, 1, 1.0)]
+    values += [("weight", 0, 0, 0.8)]
+    return pd.DataFrame([common | dict(zip(keys, row, strict=True)) for row in values])
+
+
+def test_the_toy_studys_tables(toy_rows):
+    means = toy.means(toy_rows)
+    main = toy.in_words(means, 10)
+    assert main["criterion"].tolist() == ["unpruned", "lrp", "weight"]
+    assert main["accuracy"].tolist() == ["100.0", "95.0 ± 7.1", "80.0"]
+    assert main["units left"].tolist() == ["10 20 30"] * 3
+    text = tables.as_markdown(toy.by_references(means))
+    assert text.splitlines() == [
+        "| problem | criterion | 1 | 10 |", "| --- | --- | --- | --- |", "| moons | lrp | 60.0 ± 14.1 | 95.0 ± 7.1 |"
+    ]  # fmt: skip
+
+
+def test_the_toy_studys_figure(toy_rows, tmp_path):
+    side = np.linspace(0, 1, 200)
+    grid = np.stack(np.meshgrid(side, side, indexing="ij"), -1).reshape(-1, 2)
+    regions = {name: (grid[:, 0] > 0.5).astype(int) for name in ("unpruned", "lrp", "weight")}
+    found = {"grid": grid, "points": grid[::100], "labels": regions["lrp"][::100], **regions}
+    plots.save(toy.figure(toy.means(toy_rows), {"moons": found}, ["lrp", "weight"]), tmp_path / "a.svg")
+    assert all(f">{name}</text>" in (tmp_path / "a.svg").read_text() for name in ("unpruned", "lrp", "weight", "moons"))
