@@ -13,6 +13,7 @@ from snakemake.utils import min_version
 
 from stages.files import sha256
 from stages.params import load
+from stages.run import BESIDE
 
 min_version("9.0")
 
@@ -31,7 +32,6 @@ HISTORY = ".history.csv"
 OF_A_BASELINE = [HISTORY, ".safetensors"]
 OF_A_STEP = [HISTORY, ".scores.npz", ".diagnostics.json", ".plan.json", ".pruned.safetensors", ".safetensors"]
 PLOTS = expand("metrics/plots/{name}.svg", name=["accuracy", "balanced_accuracy", "layers", "training"])
-FREE = {"toy_problem", "toy", "one_shot", "curves"}  # rules that are no part of the study
 METRICS = ["baseline.json", "summary.json", "pruning.csv", "layers.csv", "history.csv", "latency.csv"]
 
 
@@ -56,7 +56,8 @@ localrules:
 
 
 onstart:
-    if not KEYS and any(job.output and job.rule.name not in FREE for job in workflow.dag.needrun_jobs()):
+    of_the_study = [job for job in workflow.dag.needrun_jobs() if job.rule.name not in sum(BESIDE.values(), [])]
+    if not KEYS and any(job.output for job in of_the_study):
         raise WorkflowError(
             "the study is run by `dvc repro`, which versions what it writes (`snakemake -n` shows jobs)"
         )
@@ -344,7 +345,7 @@ rule one_shot:
         gpu=1,
     params:
         code=code("one_shot", "attribution", "datasets", "networks", "pruning", "reporting/metrics.py"),
-        baseline=lambda job, input: content(input.checkpoint),
+        baseline=lambda job: content(f"{BASELINE}.safetensors".format(**job)),  # from `input` it would not be compared
         settings=lambda job: [
             STUDY.prune.scores.model_dump(),
             STUDY.prune.layers.model_dump(),

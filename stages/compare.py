@@ -13,6 +13,7 @@ from pathlib import Path
 import pandas as pd
 
 from stages import command
+from stages.errors import naming
 from stages.files import replacing, write_json
 from stages.names import identify
 from stages.params import load
@@ -36,9 +37,10 @@ def main() -> None:
     parser.add_argument("--histories", type=Path, nargs="+", required=True, help="of all trainings")
     arguments = parser.parse_args()
     criteria = load(arguments.params).prune.criteria
-    table = tables.pruning_table(pd.concat(map(pd.read_csv, arguments.rows), ignore_index=True), criteria)
-    layers = pd.concat(map(_layers, arguments.plans), ignore_index=True)
-    history = pd.concat(map(_history, arguments.histories), ignore_index=True)
+    with naming("rows, plans and histories"):
+        table = tables.pruning_table(pd.concat(map(pd.read_csv, arguments.rows), ignore_index=True), criteria)
+        layers = pd.concat(map(_layers, arguments.plans), ignore_index=True)
+        history = pd.concat(map(_history, arguments.histories), ignore_index=True)
     for path, content in ((arguments.pruning, table), (arguments.layers, layers), (arguments.history, history)):
         with replacing(path) as temporary:
             content.to_csv(temporary, index=False)

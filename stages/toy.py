@@ -42,7 +42,7 @@ def main() -> None:
 
 
 def _page(table: pd.DataFrame, params: Toy, picture: str) -> str:
-    units = round(table.loc[table["criterion"] == "unpruned", ["units1", "units2", "units3"]].iloc[0].sum())
+    units = round(table[table["criterion"] == "unpruned"].iloc[0].filter(like="units").sum())
     parts = [
         f"The {params.removed:,} lowest of {units:,} units removed at once, without fine-tuning, after Yeom et al. "
         f"(2021, arXiv 1912.08881, section 4.1): accuracy on the training points (%, what they report) and on as many "
@@ -61,7 +61,7 @@ def means(rows: pd.DataFrame) -> pd.DataFrame:
     """Return means and standard deviations of the toy study, by problem, criterion and references a class."""
     groups = rows.groupby(["problem", "criterion", "references_per_class"], sort=False)
     measures = ["train_accuracy", "test_accuracy", "overlap"]
-    units = [name for name in rows.columns if name.startswith("units")]
+    units = list(rows.filter(like="units"))
     parts = [groups[measures].mean(), groups[measures].std().add_suffix("_std"), groups[units].mean()]
     return pd.concat([*parts, groups.size().rename("runs")], axis=1).reset_index()
 
@@ -76,7 +76,7 @@ def in_words(table: pd.DataFrame, references: int) -> pd.DataFrame:
             "accuracy": tables.per_cent(some["train_accuracy"], some["train_accuracy_std"]),
             "on other points": tables.per_cent(some["test_accuracy"], some["test_accuracy_std"]),
             "same lowest": some["overlap"].map(lambda share: "" if pd.isna(share) else f"{share:.2f}"),
-            "units left": some[["units1", "units2", "units3"]].round().astype(int).astype(str).agg(" ".join, axis=1),
+            "units left": some.filter(like="units").round().astype(int).astype(str).agg(" ".join, axis=1),
         }
     )
 

@@ -1,7 +1,9 @@
 import pandas as pd
 import pytest
 
-from stages import curves
+from stages import curves, one_shot
+from stages.errors import InputError
+from stages.params import Setting
 from stages.reporting import plots
 
 
@@ -29,3 +31,20 @@ def test_more_variants_than_colours_are_drawn(tmp_path):
     rows = [curve(f"v{number}", 0, [0.8, 0.1], unit) for number in range(25) for unit in ("filters", "macs")]
     plots.save(curves.figure(pd.concat(rows)), tmp_path / "a.svg")
     assert all(f">v{number}</text>" in (tmp_path / "a.svg").read_text() for number in range(25))
+
+
+def test_a_setting_changes_what_it_names_for_lrp_alone(params):
+    given = Setting(reduction="abs-pixel", normalisation="l1", coupled="max", composite="z", amount="logit")
+    changed = params.model_copy(
+        update={"curves": params.curves.model_copy(update={"settings": {"other": given, "default": Setting()}})}
+    )
+    criterion, scores = one_shot._variant(changed, None, "other")
+    assert criterion == "lrp"
+    assert [getattr(scores, name)["lrp"] for name in ("reduction", "normalisation", "coupled")] == [
+        "abs-pixel", "l1", "max"
+    ]  # fmt: skip
+    assert (scores.lrp.composite, scores.lrp.amount, scores.lrp.start) == ("z", "logit", params.prune.scores.lrp.start)
+    assert scores.coupled["taylor"] == params.prune.scores.coupled["taylor"]
+    assert one_shot._variant(changed, None, "default") == ("lrp", params.prune.scores)
+    with pytest.raises(InputError, match="'none' is none of curves.settings: other, default"):
+        one_shot._variant(changed, None, "none")

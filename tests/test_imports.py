@@ -1,6 +1,7 @@
 """What modules import: in one direction, completely listed in dvc.yaml, and nothing a stage does not need."""
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -61,6 +62,19 @@ def test_the_deps_of_a_dvc_stage_are_exactly_the_modules_its_rules_use(stage):
     assert not missing
     unused = {dep for dep in deps if not any(path == dep or path.startswith(f"{dep}/") for path in used)}
     assert not unused
+
+
+def test_targets_beside_the_study_watch_exactly_the_modules_their_rules_use():
+    calls = re.findall(r"code=code\((.+?)\)", Path("Snakefile").read_text())
+    assert len(calls) == 4
+    for call in calls:
+        stage, *parts = re.findall(r'"([^"]+)"', call)
+        shared = ["command.py", "device.py", "errors.py", "files.py", "params.py"]
+        watched = [f"stages/{part}" for part in [f"{stage}.py", *parts, *shared]]
+        used = {MODULES[name].as_posix() for name in closure(f"stages.{stage}") if name.count(".") > 0}
+        assert not {path for path in used if not any(path == part or path.startswith(f"{part}/") for part in watched)}
+        chosen = [f"stages/{part}" for part in parts]
+        assert not [part for part in chosen if not any(path == part or path.startswith(f"{part}/") for path in used)]
 
 
 def test_nothing_imports_a_stage_module_and_the_library_knows_no_caller():

@@ -1,5 +1,8 @@
 """The targets beside the study, `toy` and `curves`, run by the real Snakemake."""
 
+import os
+import shutil
+
 import pandas as pd
 import pytest
 
@@ -47,6 +50,14 @@ def test_curves_come_from_the_baselines_of_the_study(study):
     page = study.read("metrics/curves/page.md")
     assert "| signed |" in page
     assert "Nothing to be done" in study.run(*CURVES)
+
+    baseline = study.folder / "models/baseline/seed0.safetensors"
+    time = baseline.stat().st_mtime
+    baseline.unlink()  # a link into DVC's cache
+    shutil.copy(study.folder / "models/pruned/lrp/seed0/step1.safetensors", baseline)
+    os.utime(baseline, (time, time))
+    answer = study.run("python", "-m", "stages.study", "export", "other", "--of", "curves", status=2)
+    assert "`make curves` makes it" in answer.splitlines()[-1]
 
 
 def test_a_target_without_its_baselines_and_the_study_without_dvc_are_refused(fresh):
