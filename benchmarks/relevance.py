@@ -1,4 +1,4 @@
-"""What relevance costs: our composite against a training step of the same batch, and against zennit's composite.
+"""What relevance costs: our composites against a training step of the same batch, and against zennit's.
 
 By hand: `make bench-relevance`. Runs are interleaved in one process, the median of RUNS after one that does not count;
 peak memory is that of a process of its own for each. Writes metrics/bench/relevance.json. STUDY_DEVICE (cpu, cuda) and
@@ -20,8 +20,10 @@ import torch
 from torch.nn.functional import cross_entropy
 from torchvision import models
 from zennit.attribution import Gradient
-from zennit.composites import EpsilonPlus
+from zennit.composites import LAYER_MAP_BASE, EpsilonPlus, LayerMapComposite
+from zennit.rules import AlphaBeta
 from zennit.torchvision import ResNetCanonizer, VGGCanonizer
+from zennit.types import Linear
 
 from stages import command, device
 from stages.attribution.canonical import canonical
@@ -32,11 +34,16 @@ from stages.files import write_json
 from stages.networks.architectures import scored_layers
 
 RUNS = 7
-CASES = [("resnet18", 64, 32), ("vgg16_bn", 64, 16), ("resnet18", 224, 8), ("vgg16_bn", 224, 4)]
+THEIRS = {
+    "epsilon-plus": EpsilonPlus,
+    "alpha-beta": lambda: LayerMapComposite([*LAYER_MAP_BASE, (Linear, AlphaBeta(2, 1))]),
+}
+NETWORKS = [("resnet18", 64, 32), ("vgg16_bn", 64, 16), ("resnet18", 224, 8), ("vgg16_bn", 224, 4)]
+CASES = [(composite, *network) for composite in THEIRS for network in NETWORKS]
 PRECISION = os.environ.get("STUDY_PRECISION", "32-true")
 
 
-def prepare(name: str, pixels: int, batch: int) -> dict[str, Callable[[], object]]:
+def prepare(composite: str, name: str, pixels: int, batch: int) -> dict[str, Callable[[], object]]:
     """Return what is compared, each on the same network and batch."""
     where = device.chosen()
     torch.manual_seed(0)
@@ -71,7 +78,7 @@ def prepare(name: str, pixels: int, batch: int) -> dict[str, Callable[[], object
             return hook
 
         handles = [module.register_forward_hook(record(layer)) for layer, module in scored_layers(theirs).items()]
-        with Gradient(theirs, EpsilonPlus()) as attributor, autocast():
+        with Gradient(theirs, THEIRS[composite]()) as attributor, autocast():
             attributor(images, lambda logits: start.to(logits))
         for handle in handles:
             handle.remove()
@@ -81,7 +88,7 @@ def prepare(name: str, pixels: int, batch: int) -> dict[str, Callable[[], object
         with autocast():
             (scores,) = at_outputs(
                 form, of_form, [(images, labels)], from_class("true", "one"),
-                lambda z: lambda relevance: reduce(relevance, "abs-sample"), ByGraph(Rules()),
+                lambda z: lambda relevance: reduce(relevance, "abs-sample"), ByGraph(Rules.named(composite)),
             )  # fmt: skip
         return scores
 
@@ -98,7 +105,7 @@ def timed(run: Callable[[], object]) -> float:
     return time.perf_counter() - begin
 
 
-def peak(case: tuple[str, int, int], which: str) -> int:
+def peak(case: tuple[str, str, int, int], which: str) -> int:
     """Return the bytes that one run needs at most, beyond those of the network and the batch."""
     run = prepare(*case)[which]
     if device.chosen().type == "cuda":
@@ -134,7 +141,7 @@ def main() -> None:
             with context.Pool(1) as pool:
                 memory[name] = pool.apply(peak, (case, name))
         for peer in ("training step", "zennit"):
-            text = "{} at {} px, batch of {}".format(*case)
+            text = "{}: {} at {} px, batch of {}".format(*case)
             row = {"case": text, "ours_s": median["ours"], "peer": peer, "peer_s": median[peer]}
             row |= {"ratio": median["ours"] / median[peer], "ours_bytes": memory["ours"], "peer_bytes": memory[peer]}
             row |= {"runs": RUNS, "precision": PRECISION, "threads": threads, "machine": machine}

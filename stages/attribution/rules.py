@@ -47,8 +47,14 @@ class Rule(Hook):
         self.module = module
         self.own = vars(module).get("forward")  # of another rule or a patch; its class has the usual one
         self.original = module.forward
-        module.forward = lambda *inputs: _Propagate.apply(self, *inputs)
+        module.forward = self._in_place
         return RemovableHandleList([RemovableHandle(self)])
+
+    def _in_place(self, *inputs: torch.Tensor) -> torch.Tensor:
+        if any(x.requires_grad for x in inputs):
+            return _Propagate.apply(self, *inputs)
+        with torch.no_grad():  # below the lowest layer that is looked at
+            return self.original(*inputs)
 
     def remove(self) -> None:
         """Give the module its own forward pass back."""
@@ -124,6 +130,14 @@ class Weighted(Rule):
         shares = _total([gradient.mul_(x.detach()) for x, gradient in zip(inputs, gradients, strict=True)])
         return shares if lost is None else shares + self.spread(lost, shares)
 
+    def biased(self, z: torch.Tensor) -> torch.Tensor:
+        """Return the layer's output, given its sums."""
+        bias = self.module.bias
+        if bias is None:
+            return z
+        positions = 0 if isinstance(self.module, nn.Linear) else z.ndim - 2
+        return z + bias.to(z).view(-1, *[1] * positions)
+
     def spread(self, relevance: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
         """Return relevance spread evenly over the inputs of each output (shaped as `like`): the flat rule."""
         x, z = self.term(torch.ones_like(like), torch.ones_like)
@@ -144,11 +158,7 @@ class Epsilon(Weighted):
     def forward(self, x):
         """See `Rule.forward`; what is kept is the input and z, which is the output but for the bias."""
         x, z = self.term(x, _unchanged)
-        bias = self.module.bias
-        if bias is None:
-            return z.detach(), (x, z)
-        positions = 0 if isinstance(self.module, nn.Linear) else z.ndim - 2
-        return z.detach() + bias.to(z).view(-1, *[1] * positions), (x, z)
+        return self.biased(z.detach()), (x, z)
 
     def propagate(self, relevance, x, z):
         """See `Rule.propagate`."""
@@ -213,12 +223,21 @@ class AlphaBeta(ZPlus):
             raise ValueError(f"alpha is {alpha}, must be at least 1: beta is alpha - 1")
         self.beta = alpha - 1
 
-    def propagate(self, relevance, x):
+    def forward(self, x):
+        """See `Rule.forward`; what is kept are all terms, which sum to the output but for the bias."""
+        terms = [*self.positive(x), *self.negative(x)]
+        kept = tuple(tensor for term in terms for tensor in term)
+        if torch.is_autocast_enabled(x.device.type):
+            return self.original(x), kept  # of terms rounded to 8 bits, a small difference would have few left
+        return self.biased(_total([z.detach() for _, z in terms])), kept
+
+    def propagate(self, relevance, *kept):
         """See `Rule.propagate`."""
-        against = self.negative(x)
+        terms = list(zip(kept[::2], kept[1::2], strict=True))
+        favours, against = terms[: len(terms) // 2], terms[len(terms) // 2 :]
         opposed = _total([z.detach() for _, z in against]) != 0
         inhibited = relevance * opposed * self.beta
-        return (self.share(relevance + inhibited, self.positive(x)) - self.share(inhibited, against),)
+        return (self.share(relevance + inhibited, favours) - self.share(inhibited, against),)
 
 
 class WSquare(Weighted):
