@@ -117,8 +117,10 @@ rule prepare:
         PREPARED,
     log:
         "logs/prepare.log",
+    threads: os.cpu_count()
     shell:
-        "python -m stages.prepare --params {input.study:q} --source {input.source:q} --prepared data/prepared 2>&1 | tee {log:q}"
+        "python -m stages.prepare --params {input.study:q} --source {input.source:q} --prepared data/prepared"
+        " --threads {threads} 2>&1 | tee {log:q}"
 
 
 rule train:
@@ -302,7 +304,7 @@ rule toy_problem:
         "logs/toy/{problem}.log",
     threads: STUDY.toy.threads
     params:
-        code=code("toy_problem", "attribution", "datasets/store.py", "networks", "pruning"),
+        code=code("toy_problem", "attribution", "datasets/source.py", "datasets/store.py", "networks", "pruning"),
         settings=STUDY.toy.model_dump(),
     shell:
         "python -m stages.toy_problem --params {input.study:q} --problem {wildcards.problem}"

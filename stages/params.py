@@ -51,15 +51,57 @@ class Fractions(Section):
         return self
 
 
+class Table(Section):
+    """A CSV file below data.source, a row an image, and which of its columns say what."""
+
+    file: str
+    image: str
+    label: str | None = None
+    group: str | None = None
+    split: str | None = None
+    subgroups: list[str] = []
+
+    def columns(self) -> dict[str, str]:
+        """Return what a column is used as to its name in the file."""
+        roles = {"image_id": self.image, "label": self.label, "group": self.group, "split": self.split}
+        return {role: name for role, name in roles.items() if name} | {name: name for name in self.subgroups}
+
+    @model_validator(mode="after")
+    def _subgroups_have_names_of_their_own(self):
+        for name in self.subgroups:
+            if name in ("image_id", "label", "group", "split"):
+                raise ValueError(f"subgroups: {name} is a column of its own; rename it in {self.file}")
+        return self
+
+
 class Data(Section):
     """Which images, how large, and how they are split."""
 
-    name: Literal["fashion-mnist", "image-folder"]
+    name: Literal["fashion-mnist", "ham10000", "cifar10", "cifar100", "imagenet", "image-folder", "csv"]
     source: str
+    table: Table | None
+    classes: Annotated[list[str], Field(min_length=2)] | None
     image_size: Annotated[int, Field(ge=8)]
     split_seed: Count
     fractions: Fractions
     limit_per_class: Annotated[int, Field(ge=4)] | None
+    allow_missing: bool
+    duplicates: Literal["refuse", "keep"]
+
+    @model_validator(mode="after")
+    def _fit_together(self):
+        own = self.name in ("image-folder", "csv")
+        if self.table and not own:
+            raise ValueError(f"table: {self.name} has its own; null, or name: image-folder | csv")
+        if self.classes and not own:
+            raise ValueError(f"classes: {self.name} has its own; null, or name: image-folder | csv")
+        if self.name == "csv" and not (self.table and self.table.label):
+            raise ValueError("table: csv needs {file: …, image: …, label: …}, a CSV file and its columns")
+        if self.allow_missing and self.name != "ham10000" and not self.table:
+            raise ValueError("allow_missing: only a data set with a table can have missing pictures; false")
+        if self.classes:
+            _refuse_repeats("classes", self.classes)
+        return self
 
 
 class Weights(Section):

@@ -1,5 +1,6 @@
 """A small prepared data set and small trained-looking networks, shared by the tests."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -28,12 +29,9 @@ def params():
 def prepared_folder(tmp_path_factory, embedded):
     folder = tmp_path_factory.mktemp("prepared")
     source = fashion_mnist.read(embedded)
-    records = source.records.assign(
-        split=splits.assign(source.records, source.classes, {"val": 0.125, "test": 0.25}, 0)
-    )
-    rows = splits.limit(records, 40, 0)
-    chosen = records.iloc[rows].reset_index(drop=True)
-    store.write(folder, "fashion-mnist", source.classes, chosen, (source.image(row) for row in rows), 16, "0" * 64)
+    split = splits.assign(source.records, source.classes, {"val": 0.125, "test": 0.25}, 0)
+    source = replace(source, records=source.records.assign(split=split))
+    store.write(folder, "fashion-mnist", source, splits.limit(source.records, 40, 0), 16)
     return folder
 
 

@@ -1,50 +1,72 @@
-"""Pictures in one folder a class: `SOURCE/<class>/**/*.jpg`."""
+"""Pictures below one folder: classes are its sub-folders, or stand in a CSV file."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
-from PIL import Image
 
+from stages.datasets import pictures, table
 from stages.datasets.source import Source
 from stages.errors import InputError
 
-SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
 
+def read(folder: Path, classes: Sequence[str] | None = None) -> Source:
+    """List the pictures `FOLDER/<class>/**/*.jpg`; every picture is a group of its own.
 
-def read(folder: Path) -> Source:
-    """List the pictures of `folder`; the classes are its sub-folders in alphabetical order.
+    Parameters
+    ----------
+    classes : sequence of str, optional
+        The sub-folders in the order of their labels; alphabetical by default.
 
     Raises
     ------
     InputError
-        The folder is missing, has fewer than two classes, or a class has no picture.
+        The folder is missing, has fewer than two classes, not those named, or a class has no picture.
     """
-    folder = Path(folder)
-    if not folder.is_dir():
-        raise InputError(f"{folder}: no such folder; data.source must hold one folder a class")
-    classes = sorted(entry.name for entry in folder.iterdir() if entry.is_dir())
-    if len(classes) < 2:
-        raise InputError(f"{folder}: has {len(classes)} class folders; at least 2 are needed")
-    paths: list[tuple[str, int]] = []
+    files = pictures.below(folder)
+    folders = sorted(entry.name for entry in Path(folder).iterdir() if entry.is_dir())
+    if len(folders) < 2:
+        raise InputError(f"{folder}: has {len(folders)} class folders; at least 2 are needed")
+    if classes and set(classes) != set(folders):
+        odd = sorted(set(classes) ^ set(folders))[0]
+        raise InputError(f"{Path(folder) / odd}: data.classes and the class folders must be the same")
+    classes = list(classes or folders)
+    images = [name for name in files if "/" in name]
+    records = pd.DataFrame({"image_id": images, "label": [classes.index(name.split("/")[0]) for name in images]})
     for label, name in enumerate(classes):
-        found = sorted(path for path in (folder / name).rglob("*") if path.suffix.lower() in SUFFIXES)
-        if not found:
-            raise InputError(f"{folder / name}: no picture ({', '.join(sorted(SUFFIXES))}) in this class folder")
-        paths += [(path.relative_to(folder).as_posix(), label) for path in found]
-    records = pd.DataFrame(paths, columns=["image_id", "label"])
+        if not (records["label"] == label).any():
+            raise InputError(
+                f"{Path(folder) / name}: no picture ({', '.join(sorted(pictures.SUFFIXES))}) in this class folder"
+            )
     records["group"] = records["image_id"]
     records["split"] = ""
-    return Source(classes, records, lambda row: _decode(folder / records["image_id"].iat[row]))
+    return Source(classes, records, lambda row: pictures.decode(files[images[row]]))
 
 
-def _decode(path: Path) -> np.ndarray:
-    try:
-        with Image.open(path) as picture:
-            if picture.mode.startswith(("I", "F")):
-                raise InputError(
-                    f"{path}: has {picture.mode} pixels of more than 8 bits; save it with 8 bits a channel"
-                )
-            return np.asarray(picture.convert("RGB"))
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise InputError(f"{path}: cannot be read as a picture: {error}") from None
+def read_with_table(
+    folder: Path,
+    file: str,
+    columns: dict[str, str],
+    classes: Sequence[str] | None = None,
+    allow_missing: bool = False,
+) -> Source:
+    """Read pictures whose groups, splits and subgroups, and if given labels, stand in a CSV file.
+
+    Parameters
+    ----------
+    file : str
+        The CSV file, relative to the folder.
+    columns : dict
+        `image_id` (the picture's path, relative to the folder), and any of `label` (by default the picture's
+        class folder), `group`, `split` and subgroups, to the column's name in the file.
+    classes, allow_missing
+        See `table.to_source`.
+    """
+    files = pictures.below(folder)
+    path = Path(folder) / file
+    rows = table.read(path, columns)
+    if "label" not in rows:
+        for line in rows.index[~rows["image_id"].str.contains("/")][:1]:
+            raise InputError(f"{path}: row {line}: {rows.at[line, 'image_id']} is in no class folder")
+        rows["label"] = rows["image_id"].str.split("/").str[0]
+    return table.to_source(path, rows, files, classes, allow_missing)

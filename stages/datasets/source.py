@@ -1,10 +1,13 @@
 """What a data set is before it is prepared."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
+
+COLUMNS = ["image_id", "label", "group", "split"]
+SPLITS = ("train", "val", "test")
 
 
 @dataclass(frozen=True)
@@ -17,11 +20,14 @@ class Source:
         Class names; a label is an index into them.
     records : DataFrame
         One row an image: `image_id` (unique), `label`, `group` (images of one group never part), `split` (`train`,
-        `val`, `test`, or "" where it is to be drawn).
+        `val`, `test`, or "" where it is to be drawn); then columns that name subgroups, such as `age`, `sex`, `site`.
     image : callable
-        Position of a row to its picture, uint8 of shape (H, W, 3).
+        Position of a row to its picture, uint8 of shape (H, W, 3). Called by several threads at a time.
+    left_out : list of str
+        What was left out because its picture or its row is missing, in words.
     """
 
     classes: list[str]
     records: pd.DataFrame
     image: Callable[[int], np.ndarray]
+    left_out: list[str] = field(default_factory=list)

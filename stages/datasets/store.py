@@ -1,7 +1,12 @@
 """The prepared array store: `images.npy`, `index.csv` and `dataset.json` in one folder."""
 
+import hashlib
 import json
+import math
+import shutil
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +16,8 @@ import pandas as pd
 import torch
 from PIL import Image
 
-from stages.errors import InputError
+from stages.datasets.source import SPLITS, Source
+from stages.errors import InputError, naming
 from stages.files import replacing, write_json
 
 
@@ -24,9 +30,10 @@ class Prepared:
     images : uint8 array, N x H x W x 3
         Memory-mapped; nothing is read before it is used.
     index : DataFrame
-        `image_id`, `label`, `group`, `split`, one row an image, in the order of `images`.
+        `image_id`, `label`, `group`, `split`, then subgroups such as `age`; one row an image, in the order of `images`.
     description : dict
-        `dataset.json`: name, classes, counts, mean and std of the training split, image_size, source_sha256.
+        `dataset.json`: name, classes, counts by split and class, mean and std of the training split, image_size,
+        left_out (missing rows and pictures), duplicates (equal pictures in different splits), content_sha256.
     """
 
     images: np.ndarray
@@ -117,66 +124,137 @@ def derived_seed(*parts: int) -> int:
 def write(
     folder: Path,
     name: str,
-    classes: list[str],
-    records: pd.DataFrame,
-    pictures: Iterable[np.ndarray],
+    source: Source,
+    rows: Sequence[int],
     size: int,
-    source_sha256: str,
+    *,
+    threads: int = 1,
+    keep_duplicates: bool = False,
+    track: Callable[[Iterable], Iterable] = iter,
 ) -> None:
-    """Write the store; each file appears complete or not at all.
+    """Write the store; each file appears complete or not at all, `dataset.json` last.
 
     Parameters
     ----------
-    records : DataFrame
-        `image_id`, `label`, `group`, `split`, in the order to store.
-    pictures : iterable of uint8 arrays (H, W, 3)
-        One for each row of `records`; resized to `size` pixels squared with antialiasing.
+    source : Source
+        With the split of every record.
+    rows : sequence of int
+        Which records to store, in this order; each picture is decoded once and resized to `size` pixels squared with
+        antialiasing.
+    threads : int
+        How many pictures are worked on at a time; changes no byte. Memory does not grow with the number of pictures.
+    keep_duplicates : bool
+        Whether equal pictures in different splits are recorded, rather than refused.
+    track : function of an iterable
+        Returns it, showing progress.
+
+    Raises
+    ------
+    InputError
+        A picture cannot be read, equal ones are in different splits, a colour channel is constant, or the store cannot
+        be written.
 
     Notes
     -----
-    Mean and standard deviation are those of the training split, from exact integer sums.
+    Mean and standard deviation are those of the training split, from exact integer sums. Pictures are equal when what
+    is stored of them is.
     """
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    train = (records["split"] == "train").to_numpy()
-    total, squares = np.zeros(3, np.int64), np.zeros(3, np.int64)
-    with replacing(folder / "images.npy") as temporary:
+    records = source.records.iloc[rows].reset_index(drop=True)
+    splits = records["split"].tolist()
+    sums, squares = np.zeros(3, np.int64), np.zeros(3, np.int64)
+    total, first, repeated = hashlib.sha256(), {}, []
+    with naming(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "dataset.json").unlink(missing_ok=True)
         shape = (len(records), size, size, 3)
-        images = np.lib.format.open_memmap(temporary, "w+", np.uint8, shape)
-        for row, picture in zip(range(len(records)), pictures, strict=True):
-            pixels = _resize(picture, size)
-            images[row] = pixels
-            if train[row]:
-                wide = pixels.reshape(-1, 3).astype(np.int64)
-                total += wide.sum(axis=0)
-                squares += (wide**2).sum(axis=0)
-        images.flush()
-        del images
-    count = int(train.sum()) * size * size
-    mean = total / count
+        _refuse_full_disk(folder, math.prod(shape))
+        with replacing(folder / "images.npy") as temporary, temporary.open("wb") as stream:
+            header = {"descr": "|u1", "fortran_order": False, "shape": shape}
+            np.lib.format.write_array_header_1_0(stream, header)
+            stored = track(_stored(source.image, rows, size, threads))
+            for row, (pixels, digest, of_picture, of_squares) in zip(range(len(records)), stored, strict=True):
+                stream.write(pixels.data)  # not through a memory map: a full disk would end the process by a signal
+                if splits[row] == "train":
+                    sums += of_picture
+                    squares += of_squares
+                total.update(digest)
+                same = first.setdefault(digest, row)
+                if splits[same] != splits[row]:
+                    repeated.append((same, row))
+            if repeated and not keep_duplicates:
+                raise InputError(_in_two_splits(records, repeated))
+        with replacing(folder / "index.csv") as temporary:
+            records.to_csv(temporary, index=False)
+        total.update((folder / "index.csv").read_bytes())
+    count = splits.count("train") * size * size
+    mean = sums / count
     std = np.sqrt(squares / count - mean**2)
     if (std == 0).any():
         raise InputError(f"{folder}: a colour channel has the same value in every training image")
-    with replacing(folder / "index.csv") as temporary:
-        records[["image_id", "label", "group", "split"]].to_csv(temporary, index=False)
     counts = {
         part: {
             class_name: int(((records["split"] == part) & (records["label"] == label)).sum())
-            for label, class_name in enumerate(classes)
+            for label, class_name in enumerate(source.classes)
         }
-        for part in ("train", "val", "test")
+        for part in SPLITS
     }
-    write_json(
-        folder / "dataset.json",
-        {
-            "name": name,
-            "classes": classes,
-            "counts": counts,
-            "mean": (mean / 255).tolist(),
-            "std": (std / 255).tolist(),
-            "image_size": size,
-            "source_sha256": source_sha256,
-        },
+    names = records["image_id"].tolist()
+    with naming(folder):
+        write_json(
+            folder / "dataset.json",
+            {
+                "name": name,
+                "classes": source.classes,
+                "counts": counts,
+                "mean": (mean / 255).tolist(),
+                "std": (std / 255).tolist(),
+                "image_size": size,
+                "left_out": source.left_out,
+                "duplicates": [[names[one], names[other]] for one, other in repeated],
+                "content_sha256": total.hexdigest(),
+            },
+        )
+
+
+def _stored(
+    image: Callable[[int], np.ndarray], rows: Iterable[int], size: int, threads: int
+) -> Iterator[tuple[np.ndarray, bytes, np.ndarray, np.ndarray]]:
+    """Yield in order what is stored of each picture, its digest, and sums of its channels and of their squares."""
+
+    def one(row: int):
+        pixels = _resize(image(row), size)
+        flat = pixels.reshape(-1, 3)
+        sums = flat.sum(axis=0, dtype=np.int64), np.einsum("pc,pc->c", flat, flat, dtype=np.int64)
+        return pixels, hashlib.blake2b(pixels.data, digest_size=16).digest(), *sums
+
+    pool = ThreadPoolExecutor(threads)  # Pillow decodes and resizes, and numpy sums, without the interpreter's lock
+    waiting: deque = deque()
+    try:
+        for row in rows:
+            waiting.append(pool.submit(one, row))
+            if len(waiting) > 4 * threads:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _refuse_full_disk(folder: Path, needed: int) -> None:
+    free = shutil.disk_usage(folder).free
+    if needed > free:
+        raise InputError(f"{folder}: the images need {needed / 1e9:.1f} GB, {free / 1e9:.1f} GB are free")
+
+
+def _in_two_splits(records: pd.DataFrame, pairs: list[tuple[int, int]]) -> str:
+    def words(row: int) -> str:
+        return f"{records['image_id'].iat[row]} ({records['split'].iat[row]})"
+
+    shown = ", ".join(f"{words(one)} = {words(other)}" for one, other in pairs[:10])
+    return (
+        f"{len(pairs)} pictures are the same as one in another split: {shown}{' …' if len(pairs) > 10 else ''}; give "
+        "such pictures one group, remove one, or set data.duplicates to keep"
     )
 
 
@@ -202,5 +280,5 @@ def load(folder: Path) -> Prepared:
 
 def _resize(pixels: np.ndarray, size: int) -> np.ndarray:
     if pixels.shape[:2] == (size, size):
-        return pixels
-    return np.asarray(Image.fromarray(pixels).resize((size, size), Image.Resampling.BILINEAR, reducing_gap=None))
+        return np.ascontiguousarray(pixels)
+    return np.asarray(Image.fromarray(pixels).resize((size, size), Image.Resampling.BILINEAR))

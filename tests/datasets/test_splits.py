@@ -70,3 +70,22 @@ def test_a_limit_keeps_the_shares():
     table["split"] = splits.assign(table, list("abc"), FRACTIONS, 0)
     chosen = table.iloc[splits.limit(table, 20, 0)]
     assert chosen.groupby(["label", "split"]).size().unstack().to_numpy().tolist() == [[6, 10, 4]] * 3
+
+
+def test_groups_of_several_classes_are_divided_by_the_fractions_too():
+    rng = np.random.default_rng(0)
+    slides = rng.zipf(1.5, 200).clip(max=100)
+    table = pd.DataFrame({"group": np.repeat(np.arange(200), slides).astype(str)})
+    table["label"] = (rng.random(len(table)) < 0.2).astype(int)
+    table["image_id"], table["split"] = [f"image{row}" for row in range(len(table))], ""
+    table["split"] = splits.assign(table, list("ab"), FRACTIONS, 0)
+    assert table.groupby("group")["split"].nunique().max() == 1
+    shares = table.groupby("label")["split"].value_counts(normalize=True).unstack()
+    assert np.abs(shares[["val", "test"]] - [0.2, 0.3]).to_numpy().max() < 0.01
+
+
+def test_the_rest_of_a_group_follows_those_that_have_a_split():
+    table = records()
+    table.loc[table.groupby("group").head(1).index[:40], "split"] = "test"
+    given = table.groupby("group")["split"].transform("max") == "test"
+    assert (splits.assign(table, list("abc"), FRACTIONS, 0)[given] == "test").all()

@@ -1,11 +1,14 @@
 import json
 import shutil
+import subprocess
+import sys
 
 import numpy as np
+import pandas as pd
 import pytest
-from PIL import Image
 
-from stages.datasets import fashion_mnist, image_folder, splits, store
+from stages.datasets import fashion_mnist, splits, store
+from stages.datasets.source import Source
 from stages.errors import InputError
 from stages.files import sha256
 
@@ -69,14 +72,13 @@ def test_only_accepted_images_become_references(prepared):
         prepared.references(3, 0, accept=lambda rows: rows < 0)
 
 
-def test_preparing_twice_gives_identical_bytes(tmp_path, embedded):
-    digests = []
-    for name in ("a", "b"):
-        source = fashion_mnist.read(embedded)
-        records = source.records.iloc[:50].assign(split="train")
-        store.write(tmp_path / name, "x", source.classes, records, map(source.image, range(50)), 20, "0")
-        digests.append(sha256(tmp_path / name))
-    assert digests[0] == digests[1]
+def test_preparing_twice_gives_identical_bytes_with_any_number_of_threads(tmp_path, embedded):
+    source = fashion_mnist.read(embedded)
+    source.records["split"] = "train"
+    for name, threads in (("a", 1), ("b", 3)):
+        store.write(tmp_path / name, "x", source, range(50), 20, threads=threads)
+    assert sha256(tmp_path / "a") == sha256(tmp_path / "b")
+    assert len(list((tmp_path / "a").iterdir())) == 3
 
 
 def test_an_incomplete_store_is_refused(tmp_path, prepared_folder):
@@ -86,51 +88,81 @@ def test_an_incomplete_store_is_refused(tmp_path, prepared_folder):
         store.load(tmp_path / "p")
 
 
-def test_nothing_is_left_when_a_picture_cannot_be_read(tmp_path, embedded):
-    source = fashion_mnist.read(embedded)
+def made(pictures, splits):
+    """Return a source of pictures in memory; one of None cannot be read."""
 
-    def pictures():
-        yield source.image(0)
-        raise InputError("broken.jpg: cannot be read")
+    def image(row):
+        if pictures[row] is None:
+            raise InputError("broken.jpg: cannot be read")
+        return pictures[row]
 
-    with pytest.raises(InputError):
-        store.write(tmp_path / "p", "x", source.classes, source.records.iloc[:2], pictures(), 32, "0")
+    names = [f"image{row}" for row in range(len(pictures))]
+    records = pd.DataFrame({"image_id": names, "label": 0, "group": names, "split": splits})
+    return Source(["a", "b"], records, image)
+
+
+def noise(count, size=8):
+    return list(np.random.default_rng(0).integers(0, 256, (count, size, size, 3), dtype=np.uint8))
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_nothing_is_left_when_a_picture_cannot_be_read(tmp_path, threads):
+    with pytest.raises(InputError, match="broken.jpg"):
+        store.write(tmp_path / "p", "x", made([*noise(30), None], ["train"] * 31), range(31), 8, threads=threads)
     assert list((tmp_path / "p").iterdir()) == []
 
 
-@pytest.fixture
-def folder(tmp_path):
-    for name in ("b", "a"):
-        for number in range(3):
-            path = tmp_path / "pictures" / name / f"{number}.png"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            Image.new("L" if number else "RGBA", (20, 10), 30 * number + 5).save(path)
-    return tmp_path / "pictures"
+def test_equal_pictures_in_two_splits_are_refused_or_recorded(tmp_path):
+    one, two, three = noise(3)
+    source = made([one, two, two, three, one], ["train", "train", "train", "test", "val"])
+    with pytest.raises(InputError, match=r"1 pictures are .*: image0 \(train\) = image4 \(val\);"):
+        store.write(tmp_path / "p", "x", source, range(5), 8)
+    assert list((tmp_path / "p").iterdir()) == []
+    store.write(tmp_path / "p", "x", source, range(5), 8, keep_duplicates=True)
+    assert store.load(tmp_path / "p").description["duplicates"] == [["image0", "image4"]]
 
 
-def test_an_image_folder_is_read_in_order_as_rgb(folder):
-    source = image_folder.read(folder)
-    assert source.classes == ["a", "b"]
-    assert source.records["image_id"].tolist() == ["a/0.png", "a/1.png", "a/2.png", "b/0.png", "b/1.png", "b/2.png"]
-    assert source.image(1).shape == (10, 20, 3)
-    assert (source.image(1) == 35).all()
+def test_pictures_are_resized_with_antialiasing(tmp_path):
+    board = np.indices((64, 64)).sum(0) % 2 * 255
+    pictures = [np.repeat(board[..., None], 3, axis=2).astype(np.uint8), *noise(1)]
+    store.write(tmp_path / "p", "x", made(pictures, ["train"] * 2), range(2), 16)
+    stored = store.load(tmp_path / "p").images[0][1:-1, 1:-1]
+    assert stored.min() > 120
+    assert stored.max() < 135
 
 
-def test_wrong_image_folders_are_named(folder):
-    with pytest.raises(InputError, match="nowhere: no such folder"):
-        image_folder.read(folder / "nowhere")
-    (folder / "c").mkdir()
-    with pytest.raises(InputError, match="c: no picture"):
-        image_folder.read(folder)
-    shutil.rmtree(folder / "c")
-    shutil.rmtree(folder / "b")
-    with pytest.raises(InputError, match="has 1 class folders"):
-        image_folder.read(folder)
-    (folder / "a" / "0.png").write_bytes(b"no picture")
-    with pytest.raises(InputError, match="0.png: cannot be read"):
-        (folder / "b").mkdir()
-        (folder / "a" / "1.png").rename(folder / "b" / "1.png")
-        image_folder.read(folder).image(0)
+WRITE = """
+import resource, signal
+from pathlib import Path
+from tests.datasets.test_store import made, noise
+from stages import command
+from stages.datasets import store
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+command.run(lambda: store.write(Path({folder!r}), "x", made(noise(20, 64), ["train"] * 20), range(20), 64))
+"""
+
+
+def test_a_write_that_fails_in_the_middle_leaves_nothing_complete_and_one_line(tmp_path, prepared_folder):
+    shutil.copytree(prepared_folder, tmp_path / "p")
+    answer = subprocess.run(
+        [sys.executable, "-c", WRITE.format(folder=str(tmp_path / "p"))], capture_output=True, text=True
+    )
+    assert (answer.returncode, answer.stderr.count("\n")) == (2, 1), answer.stderr
+    assert "File too large" in answer.stderr
+    assert sorted(path.name for path in (tmp_path / "p").iterdir()) == ["images.npy", "index.csv"]
+    with pytest.raises(InputError, match="not a prepared data set"):
+        store.load(tmp_path / "p")
+
+
+def test_a_folder_that_cannot_be_written_and_a_disk_too_small_are_named(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="file/p: .*Not a directory"):
+        store.write(tmp_path / "file/p", "x", made(noise(2), ["train"] * 2), range(2), 8)
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: usage._replace(free=1000))
+    with pytest.raises(InputError, match="the images need 0.1 GB, 0.0 GB are free"):
+        store.write(tmp_path / "p", "x", made(noise(2), ["train"] * 2), [0, 1] * 1000, 128)
 
 
 @pytest.mark.parametrize("content", [b"nothing", b""])
@@ -138,12 +170,6 @@ def test_a_wrong_embedded_file_is_refused(tmp_path, content):
     (tmp_path / "x.npz").write_bytes(content)
     with pytest.raises(InputError, match="not the embedded"):
         fashion_mnist.read(tmp_path / "x.npz")
-
-
-def test_a_picture_of_more_than_8_bits_is_refused(folder):
-    Image.new("I;16", (8, 8), 40000).save(folder / "a" / "0.png")
-    with pytest.raises(InputError, match="0.png: has I;16 pixels of more than 8 bits"):
-        image_folder.read(folder).image(0)
 
 
 def test_the_description_counts_every_class_and_split(prepared):
