@@ -134,11 +134,31 @@ class Checkpoint(Weights):
     std: Annotated[list[Annotated[float, Field(gt=0)]], Field(min_length=3, max_length=3)]
 
 
+class Colour(Section):
+    """By how much the colours of a training image may change."""
+
+    brightness: Annotated[float, Field(ge=0, le=1)]
+    contrast: Annotated[float, Field(ge=0, le=1)]
+    saturation: Annotated[float, Field(ge=0, le=1)]
+    hue: Annotated[float, Field(ge=0, le=0.5)]
+
+
 class Augment(Section):
     """Random changes of each training image."""
 
     flip: bool
+    flip_vertical: bool
     shift: Count
+    rotate: Annotated[float, Field(ge=0, le=180)]
+    crop: Annotated[float, Field(gt=0, le=1)]
+    colour: Colour
+
+
+class Balance(Section):
+    """How classes with few images are brought up."""
+
+    sampling: Annotated[float, Field(ge=0, le=1)] | dict[str, Positive]
+    loss: Annotated[float, Field(ge=0, le=1)]
 
 
 class Training(Section):
@@ -151,8 +171,9 @@ class Training(Section):
     momentum: Annotated[float, Field(gt=0, lt=1)]
     weight_decay: Annotated[float, Field(ge=0)]
     label_smoothing: Fraction
-    select: Literal["best", "last"]
+    select: Literal["best", "best-balanced", "last"]
     augment: Augment
+    balance: Balance
     precision: Literal["32-true", "bf16-mixed"]
     channels_last: bool
     threads: Positive

@@ -14,7 +14,7 @@ from stages.errors import InputError
 from stages.files import write_rows
 from stages.networks import architectures, checkpoint, foreign
 from stages.params import Params, load
-from stages.training.validation import row_of_untrained
+from stages.training.validation import chosen, row_of_untrained
 
 
 def main() -> None:
@@ -44,8 +44,7 @@ def main() -> None:
         history = _train(network, architecture, data, params, arguments, where, log)
     checkpoint.save(arguments.checkpoint, network, architecture)
     write_rows(arguments.history, history)
-    last = params.train.select == "last"
-    kept = history[-1] if last else min(history, key=lambda row: row["val_loss"])
+    kept = chosen(history, params.train.select)
     log.info("done: epoch %d with validation accuracy %.4f", kept["epoch"], kept["val_accuracy"])
 
 

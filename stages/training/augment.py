@@ -1,22 +1,51 @@
-"""Random changes of training images, drawn for each image of a batch, computed for the whole batch at once."""
+"""Random changes of training images, drawn for each image of a batch, computed for the whole batch at once.
+
+torchvision's transforms v2 draw once for a whole batch, which would turn, crop and colour all of its images alike;
+called image by image they are slow (`make bench-data`). The definitions are theirs, and the tests compare with them
+image by image.
+"""
+
+import math
 
 import torch
-from torch.nn.functional import pad
+from torch.nn.functional import affine_grid, grid_sample, pad
+
+from stages.params import Augment
+
+RATIO = math.log(4 / 3)  # of width to height, of a random crop
+GREY = 0.2989, 0.587, 0.114  # of red, green and blue
 
 
-def augment(images: torch.Tensor, flip: bool, shift: int) -> torch.Tensor:
-    """Mirror each image left-right with probability one half and move it by up to `shift` pixels.
+def augment(images: torch.Tensor, settings: Augment) -> torch.Tensor:
+    """Return images mirrored, moved, turned, cropped and coloured at random.
 
     Parameters
     ----------
-    images : tensor, N x C x H x W
-        In [0, 1]; what a move uncovers is black.
+    images : tensor, N x 3 x H x W
+        In [0, 1]; what a move or a turn uncovers is black.
+    settings : Augment
+        `flip` (left-right) and `flip_vertical` with probability one half each; `shift` by up to so many pixels;
+        `rotate` by up to so many degrees; `crop` a part of at least this share of the area and 3/4 to 4/3 of the
+        proportions, resized to the whole (RandomResizedCrop); `colour` as ColorJitter, in the order in which its parts
+        are listed.
     """
+    interpolates = settings.rotate or settings.crop < 1
+    return _coloured(_mapped(images, settings) if interpolates else _moved(images, settings), settings)
+
+
+def _uniform(count: int, low: float, high: float, like: torch.Tensor) -> torch.Tensor:
+    """Return random numbers, drawn on the CPU: the same for every device."""
+    return torch.empty(count).uniform_(low, high).to(like.device)
+
+
+def _moved(images: torch.Tensor, settings: Augment) -> torch.Tensor:
+    """Mirror and move by whole pixels: no value changes."""
     count, _, height, width = images.shape
-    if flip:
-        mirrored = torch.rand(count, device="cpu").to(images.device) < 0.5
-        images = torch.where(mirrored.view(-1, 1, 1, 1), images.flip(3), images)
-    if shift:
+    for wanted, axis in ((settings.flip, 3), (settings.flip_vertical, 2)):
+        if wanted:
+            mirrored = torch.rand(count, device="cpu").to(images.device) < 0.5
+            images = torch.where(mirrored.view(-1, 1, 1, 1), images.flip(axis), images)
+    if shift := settings.shift:
         top, left = torch.randint(0, 2 * shift + 1, (2, count, 1), device="cpu").to(images.device)
         rows = (top + torch.arange(height, device=images.device)).view(count, 1, height, 1)
         columns = (left + torch.arange(width, device=images.device)).view(count, 1, 1, width)
@@ -24,3 +53,73 @@ def augment(images: torch.Tensor, flip: bool, shift: int) -> torch.Tensor:
         channel = torch.arange(images.shape[1], device=images.device).view(1, -1, 1, 1)
         images = pad(images, (shift,) * 4)[number, channel, rows, columns]
     return images
+
+
+def _mapped(images: torch.Tensor, settings: Augment) -> torch.Tensor:
+    """Mirror, move, crop and turn by one affine map an image, interpolated once (bilinear).
+
+    A point (x, y) of the result, in [-1, 1], shows the point R(S (x, y) + c) of the image: S scales to the crop and
+    mirrors, c is its centre, R turns.
+    """
+    count, _, height, width = images.shape
+    area = _uniform(count, settings.crop, 1, images)
+    ratio = _uniform(count, -RATIO, RATIO, images).exp() if settings.crop < 1 else torch.ones_like(area)
+    across, down = (area * ratio).sqrt().clamp(max=1), (area / ratio).sqrt().clamp(max=1)
+    x = _uniform(count, -1, 1, images) * (1 - across)
+    y = _uniform(count, -1, 1, images) * (1 - down)
+    if settings.shift:
+        moves = torch.randint(-settings.shift, settings.shift + 1, (2, count), device="cpu").to(images.device)
+        x, y = x + 2 * moves[0] / width, y + 2 * moves[1] / height
+    signs = [
+        1 - 2 * (_uniform(count, 0, 1, images) < 0.5).float() if wanted else torch.ones_like(area)
+        for wanted in (settings.flip, settings.flip_vertical)
+    ]
+    angle = _uniform(count, -settings.rotate, settings.rotate, images).deg2rad()
+    cos, sin = angle.cos(), angle.sin()
+    stretch = height / width  # in [-1, 1] a turn of a picture that is not square is none
+    theta = torch.stack(
+        [
+            torch.stack([cos * across * signs[0], sin * stretch * down * signs[1], cos * x + sin * stretch * y], 1),
+            torch.stack([-sin / stretch * across * signs[0], cos * down * signs[1], -sin / stretch * x + cos * y], 1),
+        ],
+        1,
+    )
+    return grid_sample(images, affine_grid(theta, list(images.shape), align_corners=False), align_corners=False)
+
+
+def _coloured(images: torch.Tensor, settings: Augment) -> torch.Tensor:
+    colour, count = settings.colour, len(images)
+
+    def factor(amount: float) -> torch.Tensor:
+        return _uniform(count, 1 - amount, 1 + amount, images).view(-1, 1, 1, 1)
+
+    if colour.brightness:
+        images = (images * factor(colour.brightness)).clamp(0, 1)
+    if colour.contrast:
+        images = images.lerp(_grey(images).mean((1, 2, 3), keepdim=True), 1 - factor(colour.contrast)).clamp(0, 1)
+    if colour.saturation:
+        images = images.lerp(_grey(images).expand_as(images), 1 - factor(colour.saturation)).clamp(0, 1)
+    if colour.hue:
+        images = _turned_hue(images, _uniform(count, -colour.hue, colour.hue, images).view(-1, 1, 1))
+    return images
+
+
+def _grey(images: torch.Tensor) -> torch.Tensor:
+    return (images * images.new_tensor(GREY).view(3, 1, 1)).sum(1, keepdim=True)
+
+
+def _turned_hue(images: torch.Tensor, turn: torch.Tensor) -> torch.Tensor:
+    """Turn the hue of the HSV model by a share of the circle; value and saturation stay."""
+    value = images.amax(1)
+    chroma = value - images.amin(1)
+    red, green, blue = images.unbind(1)
+    safe = chroma.clamp(min=torch.finfo(images.dtype).tiny)
+    of_green_or_blue = torch.where(value == green, 2 + (blue - red) / safe, 4 + (red - green) / safe)
+    sixth = torch.where(value == red, (green - blue) / safe, of_green_or_blue) + 6 * turn
+    return torch.stack([_channel(offset, sixth, value, chroma) for offset in (5, 3, 1)], 1)
+
+
+def _channel(offset: int, sixth: torch.Tensor, value: torch.Tensor, chroma: torch.Tensor) -> torch.Tensor:
+    """Return V - C max(0, min(k, 4 - k, 1)) with k = (offset + hue in sixths) mod 6: HSV to one of RGB."""
+    k = (offset + sixth) % 6
+    return value - chroma * torch.minimum(k, 4 - k).clamp(0, 1)

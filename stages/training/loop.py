@@ -16,9 +16,9 @@ from stages.datasets.store import Prepared, derived_seed
 from stages.errors import InputError
 from stages.networks.checkpoint import Architecture
 from stages.params import Training
-from stages.training import resume
+from stages.training import balance, resume
 from stages.training.augment import augment
-from stages.training.validation import row_of_untrained, validate
+from stages.training.validation import chosen, row_of_untrained, validate
 
 
 def fit(
@@ -53,13 +53,17 @@ def fit(
     dict
         epoch (from 1), learning_rate (at its end), train_loss, train_accuracy, val_loss, val_accuracy,
         val_balanced_accuracy; training values are running means over the epoch, with augmentation. With no epochs,
-        one row of epoch 0 without training values.
+        one row of epoch 0 without training values. Where classes are brought up, `drawn_<class>`: its images in the
+        epoch, and `loss_weight_<class>`.
     """
     if not settings.epochs:
         yield row_of_untrained(network.eval(), architecture, data, settings.batch_size)
         return
-    rows = data.rows("train")
-    steps = max(1, len(rows) // settings.batch_size)
+    rows, sampling = data.rows("train"), settings.balance.sampling
+    of_rows = torch.from_numpy(data.index["label"].to_numpy()[rows])
+    steps = max(1, len(balance.epoch(of_rows, data.classes, sampling)) // settings.batch_size)
+    weights = balance.loss_weights(of_rows, settings.balance.loss)
+    weights = None if weights is None else weights.float().to(device)
     network.to(device, memory_format=architecture.memory_format).train()
     optimiser = torch.optim.SGD(
         network.parameters(),
@@ -77,15 +81,16 @@ def fit(
     model, fabric_optimiser = fabric.setup(network, optimiser)
     for epoch in range(len(history) + 1, settings.epochs + 1):
         torch.manual_seed(derived_seed(seed, epoch))
-        order = rows[torch.randperm(len(rows)).numpy()]
+        drawn = balance.epoch(of_rows, data.classes, sampling)
+        order = rows[drawn.numpy()]
         model.train()
         loss_sum = correct = seen = 0
         for step in range(steps):
             images, labels = data.batch(order[step * settings.batch_size : (step + 1) * settings.batch_size])
-            images = augment(images.to(device), settings.augment.flip, settings.augment.shift)
+            images = augment(images.to(device), settings.augment)
             labels = labels.to(device)
             logits = model(architecture.normalise(images))
-            loss = cross_entropy(logits.float(), labels, label_smoothing=settings.label_smoothing)
+            loss = cross_entropy(logits.float(), labels, weights, label_smoothing=settings.label_smoothing)
             fabric_optimiser.zero_grad()
             fabric.backward(loss)
             fabric_optimiser.step()
@@ -103,12 +108,17 @@ def fit(
             "train_accuracy": correct / seen,
             **validation,
         }
+        if sampling:
+            counts = of_rows[drawn].bincount(minlength=len(data.classes)).tolist()
+            row |= {f"drawn_{name}": count for name, count in zip(data.classes, counts, strict=True)}
+        if weights is not None:
+            row |= {f"loss_weight_{name}": weight for name, weight in zip(data.classes, weights.tolist(), strict=True)}
         if not math.isfinite(row["val_loss"]):
             raise InputError(
                 f"learning_rate: {settings.learning_rate:g} let the training diverge in epoch {epoch}; lower it"
             )
         history.append(row)
-        if settings.select == "best" and row["val_loss"] <= min(past["val_loss"] for past in history):
+        if settings.select != "last" and chosen(history, settings.select) is row:
             best = {name: tensor.detach().cpu().clone() for name, tensor in network.state_dict().items()}
         if epoch < settings.epochs:
             resume.save(state_file, fingerprint, network, optimiser, schedule, history, best)

@@ -1,4 +1,4 @@
-"""How a network does on the validation split."""
+"""How a network does on the validation split, and which epoch is the best there."""
 
 from torch import nn
 from torch.nn.functional import cross_entropy
@@ -26,3 +26,17 @@ def row_of_untrained(
     """Return the one row of history of a network that is taken as it is: epoch 0, validation alone."""
     row: dict[str, float | None] = dict.fromkeys(("epoch", "learning_rate", "train_loss", "train_accuracy"))
     return row | {"epoch": 0} | validate(network, architecture, data, batch_size)
+
+
+def chosen(history: list[dict[str, float]], select: str) -> dict[str, float]:
+    """Return the row of the epoch whose weights are kept; of equals the last.
+
+    Parameters
+    ----------
+    select : {"best", "best-balanced", "last"}
+        By validation loss; by balanced accuracy on the validation split; the last epoch.
+    """
+    if select == "last":
+        return history[-1]
+    key, sign = ("val_loss", -1) if select == "best" else ("val_balanced_accuracy", 1)
+    return max(reversed(history), key=lambda row: sign * row[key])

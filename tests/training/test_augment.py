@@ -1,13 +1,28 @@
-import torch
+"""Each image has a change of its own; what the changes are is checked against torchvision, image by image."""
 
+import pytest
+import torch
+from torchvision.transforms import InterpolationMode
+from torchvision.transforms.v2 import functional
+
+from stages.params import Augment
+from stages.training import augment as module
 from stages.training.augment import augment
 
+NONE = dict.fromkeys(("brightness", "contrast", "saturation", "hue"), 0.0)
 
-def test_each_image_is_mirrored_or_not_on_its_own():
+
+def settings(colour=None, **changes):
+    keep = {"flip": False, "flip_vertical": False, "shift": 0, "rotate": 0.0, "crop": 1.0}
+    return Augment.model_validate(keep | changes | {"colour": NONE | (colour or {})})
+
+
+@pytest.mark.parametrize(("name", "axis"), [("flip", 3), ("flip_vertical", 2)])
+def test_each_image_is_mirrored_or_not_on_its_own(name, axis):
     torch.manual_seed(0)
     images = torch.rand(200, 3, 8, 8)
-    changed = augment(images, flip=True, shift=0)
-    mirrored = (changed == images.flip(3)).flatten(1).all(1)
+    changed = augment(images, settings(**{name: True}))
+    mirrored = (changed == images.flip(axis)).flatten(1).all(1)
     kept = (changed == images).flatten(1).all(1)
     assert (mirrored ^ kept).all()
     assert 70 < mirrored.sum() < 130
@@ -17,7 +32,7 @@ def test_each_image_is_moved_by_at_most_shift_and_uncovers_black():
     torch.manual_seed(0)
     images = torch.zeros(300, 1, 9, 9)
     images[:, :, 4, 4] = 1
-    moved = augment(images, flip=False, shift=2)
+    moved = augment(images, settings(shift=2))
     rows, columns = moved[:, 0].flatten(1).argmax(1) // 9, moved[:, 0].flatten(1).argmax(1) % 9
     assert moved.sum() == 300
     assert set(rows.tolist()) == set(columns.tolist()) == {2, 3, 4, 5, 6}
@@ -26,4 +41,93 @@ def test_each_image_is_moved_by_at_most_shift_and_uncovers_black():
 
 def test_nothing_asked_for_changes_nothing():
     images = torch.rand(4, 3, 8, 8)
-    assert torch.equal(augment(images, flip=False, shift=0), images)
+    assert torch.equal(augment(images, settings()), images)
+
+
+@pytest.fixture
+def drawn(monkeypatch):
+    """Replace what is drawn: one list of numbers for each draw, in order."""
+
+    def give(*draws):
+        waiting = iter(draws)
+        monkeypatch.setattr(module, "_uniform", lambda count, low, high, like: torch.tensor(next(waiting)))
+
+    return give
+
+
+def test_a_turn_is_that_of_torchvision(drawn):
+    images, angles = torch.rand(3, 3, 12, 20), [30.0, -77.0, 180.0]
+    drawn([1.0] * 3, [0.0] * 3, [0.0] * 3, angles)
+    turned = augment(images, settings(rotate=180.0))
+    for image, angle, found in zip(images, angles, turned, strict=True):
+        there = functional.rotate(image, -angle, InterpolationMode.BILINEAR)
+        back = functional.rotate(image, angle, InterpolationMode.BILINEAR)
+        assert min((found - there).abs().max(), (found - back).abs().max()) < 1e-4
+    assert (turned[0] - images[0]).abs().max() > 0.1
+
+
+def test_a_crop_is_resized_as_torchvision_does(drawn):
+    images = torch.rand(2, 3, 16, 16)
+    # parts of 8 x 8 and of 12 x 8 (height x width) pixels; centres such that their corners are at (2, 4) and (4, 8)
+    area, ratio = [0.25, 0.375], torch.tensor([1.0, 8 / 12]).log().tolist()
+    left, top, width, height = [2, 8], [4, 4], [8, 8], [8, 12]
+    x = [(2 * a + w) / 16 - 1 for a, w in zip(left, width, strict=True)]
+    y = [(2 * a + h) / 16 - 1 for a, h in zip(top, height, strict=True)]
+    drawn(
+        area, ratio,
+        [c / (1 - w / 16) for c, w in zip(x, width, strict=True)],
+        [c / (1 - h / 16) for c, h in zip(y, height, strict=True)],
+        [0.0, 0.0],
+    )  # fmt: skip
+    cropped = augment(images, settings(crop=0.2))
+    for number, found in enumerate(cropped):
+        box = top[number], left[number], height[number], width[number]
+        wanted = functional.resized_crop(images[number], *box, [16, 16], InterpolationMode.BILINEAR, antialias=False)
+        assert (found - wanted)[:, 2:-2, 2:-2].abs().max() < 1e-5  # at the border ours looks beyond the crop
+
+
+def test_crops_have_at_least_the_area_asked_for_and_lie_inside():
+    torch.manual_seed(0)
+    ramp = torch.linspace(0, 1, 64)
+    images = torch.stack([ramp.expand(64, 64), ramp.view(-1, 1).expand(64, 64), torch.ones(64, 64)]).repeat(
+        500, 1, 1, 1
+    )
+    cropped = augment(images, settings(crop=0.3))[:, :, 2:-2, 2:-2]
+    assert cropped[:, 2].min() > 0.999  # no black from outside
+    across = (cropped[:, 0].amax((1, 2)) - cropped[:, 0].amin((1, 2))) * 63 / 59
+    down = (cropped[:, 1].amax((1, 2)) - cropped[:, 1].amin((1, 2))) * 63 / 59
+    assert 0.29 < (across * down).min() < 0.35
+    assert (across * down).max() > 0.9
+    assert (across / down).min() > 0.74
+    assert (across / down).max() < 1.36
+
+
+@pytest.mark.parametrize(
+    ("name", "adjust", "factors", "amount"),
+    [
+        ("brightness", functional.adjust_brightness, [0.4, 1.0, 1.7], 0.7),
+        ("contrast", functional.adjust_contrast, [0.4, 1.0, 1.7], 0.7),
+        ("saturation", functional.adjust_saturation, [0.4, 1.0, 1.7], 0.7),
+        ("hue", functional.adjust_hue, [-0.5, 0.0, 0.23], 0.5),
+    ],
+)
+def test_a_change_of_colour_is_that_of_torchvision(drawn, name, adjust, factors, amount):
+    images = torch.rand(3, 3, 8, 8)
+    images[:, :, 0, 0] = 0.5  # grey
+    images[:, :, 0, 1] = 0  # black
+    images[:, :, 1, 0] = torch.tensor([1.0, 1.0, 0.0])
+    drawn(factors)
+    coloured = augment(images, settings(colour={name: amount}))
+    for image, factor, found in zip(images, factors, coloured, strict=True):
+        assert (found - adjust(image, factor)).abs().max() < 1e-5
+
+
+def test_all_together_stay_in_range_and_differ_from_image_to_image():
+    torch.manual_seed(0)
+    images = torch.rand(1, 3, 16, 16).repeat(8, 1, 1, 1)
+    every = settings(
+        colour=dict.fromkeys(NONE, 0.3), flip=True, flip_vertical=True, shift=2, rotate=20.0, crop=0.5
+    )  # fmt: skip
+    changed = augment(images, every)
+    assert 0 <= changed.min() <= changed.max() <= 1
+    assert len({tuple(image.flatten().tolist()) for image in changed}) == 8

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from stages.errors import InputError
-from stages.params import Augment
+from stages.params import Balance
 from stages.training.loop import fit
 
 CPU = torch.device("cpu")
@@ -85,17 +85,24 @@ def test_the_seed_decides(build, architecture, prepared, settings, tmp_path):
     assert not equal(first, other)
 
 
-def test_the_best_epoch_is_kept_when_asked_for(build, architecture, prepared, settings, tmp_path):
+def test_the_best_epoch_is_kept_when_asked_for(build, architecture, prepared, params, settings, tmp_path):
     from stages.training.validation import validate
 
     settings = settings(
-        epochs=25, batch_size=16, learning_rate=0.1, weight_decay=0.0, augment=Augment(flip=False, shift=0)
-    )
+        epochs=25, batch_size=16, learning_rate=0.1, weight_decay=0.0,
+        augment=params.train.augment.model_copy(update={"flip": False, "shift": 0}),
+    )  # fmt: skip
     network = build("resnet8")
     best, history = train(network, architecture, prepared, settings, tmp_path / "s")
     lowest = min(row["val_loss"] for row in history)
     assert lowest < history[-1]["val_loss"] - 0.01  # it overfits in the end
     assert validate(best, architecture, prepared, 32)["val_loss"] == pytest.approx(lowest, abs=1e-6)
+    balanced, history = train(
+        network, architecture, prepared, settings.model_copy(update={"select": "best-balanced"}), tmp_path / "s"
+    )
+    highest = max(row["val_balanced_accuracy"] for row in history)
+    assert highest > history[-1]["val_balanced_accuracy"]
+    assert validate(balanced, architecture, prepared, 32)["val_balanced_accuracy"] == highest
     last, history = train(
         network, architecture, prepared, settings.model_copy(update={"select": "last"}), tmp_path / "s"
     )
@@ -124,3 +131,21 @@ def test_no_epochs_leave_the_network_as_it_is(build, architecture, prepared, set
 def test_a_diverging_training_is_named(build, architecture, prepared, settings, tmp_path):
     with pytest.raises(InputError, match="learning_rate: 1e.06 let the training diverge in epoch 1"):
         train(build("resnet8"), architecture, prepared, settings(learning_rate=1e6), tmp_path / "s")
+
+
+def test_what_was_drawn_and_weighed_is_in_the_history(build, architecture, prepared, params, settings, tmp_path):
+    few = dataclasses.replace(prepared, index=prepared.index.drop(prepared.index.query("label == 3").index[3:]))
+    counts = few.index.query("split == 'train'")["label"].value_counts().sort_index().tolist()
+    names = few.classes
+    for sampling, loss in ((1.0, 0.0), (dict.fromkeys(names, 1) | {names[3]: 7}, 0.5)):
+        balance = Balance(sampling=sampling, loss=loss)
+        row = train(build("resnet8"), architecture, few, settings(epochs=1, balance=balance), tmp_path / "s")[1][0]
+        drawn = [row[f"drawn_{name}"] for name in names]
+        if loss:
+            assert drawn == [7 * count if label == 3 else count for label, count in enumerate(counts)]
+            weights = torch.tensor([row[f"loss_weight_{name}"] for name in names])
+            assert torch.allclose(weights * torch.tensor(counts).sqrt(), weights[3] * counts[3] ** 0.5)
+        else:
+            assert sum(drawn) == sum(counts)
+            assert drawn[3] > 4 * counts[3]
+            assert f"loss_weight_{names[3]}" not in row
