@@ -7,7 +7,7 @@ VENV := .venv
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 READY := $(VENV)/.ready
 
-.PHONY: help env run status test test-slow lint lock clean toy curves results-default results-toy bench-jobs bench-relevance
+.PHONY: help env run status test test-slow lint lock clean toy curves results-default results-toy bench-data bench-jobs bench-relevance
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /\1\t/' | expand -t 18
@@ -60,6 +60,9 @@ results-default: $(READY)  ## export the default study's small results to docs/r
 
 bench-jobs: $(READY)  ## two jobs of one thread at a time against one of two (needs a finished study)
 	@python -m benchmarks.jobs
+
+bench-data: $(READY)  ## preparing data against a bare loop, loading them against a training step (1 minute)
+	@python -m benchmarks.data
 
 bench-relevance: $(READY)  ## relevance against a training step and zennit's composite (4 minutes)
 	@python -m benchmarks.relevance

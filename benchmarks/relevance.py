@@ -8,9 +8,6 @@ STUDY_PRECISION (32-true, bf16-mixed) choose how.
 import copy
 import multiprocessing
 import os
-import platform
-import statistics
-import time
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
@@ -25,6 +22,7 @@ from zennit.rules import AlphaBeta
 from zennit.torchvision import ResNetCanonizer, VGGCanonizer
 from zennit.types import Linear
 
+from benchmarks.timing import machine, medians, use_threads
 from stages import command, device
 from stages.attribution.canonical import canonical
 from stages.attribution.composites import ByGraph, Rules
@@ -95,16 +93,6 @@ def prepare(composite: str, name: str, pixels: int, batch: int) -> dict[str, Cal
     return {"ours": ours, "training step": training, "zennit": zennit}
 
 
-def timed(run: Callable[[], object]) -> float:
-    """Return the seconds of one run."""
-    synchronise = torch.cuda.synchronize if device.chosen().type == "cuda" else lambda: None
-    synchronise()
-    begin = time.perf_counter()
-    run()
-    synchronise()
-    return time.perf_counter() - begin
-
-
 def peak(case: tuple[str, str, int, int], which: str) -> int:
     """Return the bytes that one run needs at most, beyond those of the network and the batch."""
     run = prepare(*case)[which]
@@ -124,17 +112,11 @@ def main() -> None:
     """Run the benchmark."""
     if PRECISION not in ("32-true", "bf16-mixed"):
         raise InputError(f"STUDY_PRECISION: {PRECISION!r} is none of 32-true, bf16-mixed")
-    threads = min(2, os.cpu_count() or 1)
-    torch.set_num_threads(threads)
-    machine = torch.cuda.get_device_name() if device.chosen().type == "cuda" else platform.machine()
+    threads = use_threads()
     rows = []
     for case in CASES:
         runs = prepare(*case)
-        seconds: dict[str, list[float]] = {name: [] for name in runs}
-        for _ in range(RUNS + 1):
-            for name, run in runs.items():
-                seconds[name].append(timed(run))
-        median = {name: statistics.median(values[1:]) for name, values in seconds.items()}
+        median = medians(runs, RUNS)
         context = multiprocessing.get_context("spawn")
         memory = {}
         for name in runs:
@@ -144,7 +126,7 @@ def main() -> None:
             text = "{}: {} at {} px, batch of {}".format(*case)
             row = {"case": text, "ours_s": median["ours"], "peer": peer, "peer_s": median[peer]}
             row |= {"ratio": median["ours"] / median[peer], "ours_bytes": memory["ours"], "peer_bytes": memory[peer]}
-            row |= {"runs": RUNS, "precision": PRECISION, "threads": threads, "machine": machine}
+            row |= {"runs": RUNS, "precision": PRECISION, "threads": threads, "machine": machine()}
             rows.append(row | {"torch": version("torch"), "zennit": version("zennit")})
             print(
                 f"{text}: {row['ratio']:.2f} of the time and {memory['ours'] / memory[peer]:.2f} of the memory of "

@@ -20,6 +20,7 @@ from stages.files import replacing
 from stages.params import load
 
 PRESETS = Path("presets")
+WHOLE = {"table", "sampling"}  # mappings whose keys depend on the data set: one value, never merged
 NULL = "tag:yaml.org,2002:null"
 
 
@@ -71,7 +72,7 @@ def _file(name: str) -> Path:
 
 def _set(content: dict, fragment: dict) -> None:
     for key, value in fragment.items():
-        if isinstance(value, dict) and isinstance(content.get(key), dict):
+        if key not in WHOLE and isinstance(value, dict) and isinstance(content.get(key), dict):
             _set(content[key], value)
         else:
             content[key] = value

@@ -45,7 +45,9 @@ def check() -> None:
     """Refuse a wrong params.yaml, or one whose data are not there, with one line."""
     source = Path(load(run.PARAMS).data.source)
     if not source.exists():
-        raise InputError(f"{run.PARAMS}: data.source: {source}: no such file or folder")
+        raise InputError(
+            f"{run.PARAMS}: data.source: {source}: no such file or folder; docs/data.md says where data sets are had"
+        )
 
 
 def status() -> None:

@@ -10,7 +10,7 @@ from stages.preset import apply
 @pytest.fixture
 def path(tmp_path):
     copy = tmp_path / "params.yaml"
-    text = Path("params.yaml").read_text().replace("batch_size: 64", "batch_size: 96   # by hand", 1)
+    text = Path("params.yaml").read_text().replace("momentum: 0.9", "momentum: 0.8   # by hand", 1)
     copy.write_text(text)
     return copy
 
@@ -19,12 +19,29 @@ def test_a_preset_keeps_comments_and_hand_edits(path):
     before, original = path.read_text(), load(path)
     apply(path, ["budget=smoke", "model=vgg16"])
     changed = load(path)
-    assert (changed.model.name, changed.prune.criteria, changed.train.batch_size) == ("vgg16", ["lrp", "random"], 96)
+    assert (changed.model.name, changed.prune.criteria, changed.train.momentum) == ("vgg16", ["lrp", "random"], 0.8)
     for line in before.splitlines():
         if "#" in line:
             assert line.split("#")[1] in path.read_text()
     apply(path, ["budget=default", "model=resnet18"])
     assert load(path) == original
+
+
+def test_going_back_to_the_defaults_leaves_nothing_of_other_presets(path):
+    original = load(path)
+    for file in sorted(Path("presets").glob("*/*.yaml")):
+        apply(path, [f"{file.parent.name}={file.stem}"])
+    apply(path, ["dataset=fashion-mnist", "budget=default", "model=resnet18"])
+    assert load(path) == original
+
+
+def test_the_columns_of_another_table_are_not_kept(path):
+    apply(path, ["dataset=mitosis"])
+    table = "{file: x.csv, image: id, label: dx, subgroups: [age]}"
+    path.write_text(path.read_text().replace(path.read_text().split("table: ")[1].split("}")[0] + "}", table))
+    assert load(path).data.table.subgroups == ["age"]
+    apply(path, ["dataset=mitosis"])
+    assert load(path).data.table.columns() == {"image_id": "image", "group": "slide"}
 
 
 def test_every_preset_gives_a_valid_file(path):

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from PIL import Image
 
 from stages.datasets.source import Source
 from stages.errors import InputError
@@ -35,4 +36,4 @@ def read(path: Path) -> Source:
             "split": np.where(content["source"] == "t10k", "test", ""),
         }
     )
-    return Source(content["classes"].tolist(), records, lambda row: np.repeat(padded[row][..., None], 3, axis=2))
+    return Source(content["classes"].tolist(), records, lambda row: Image.fromarray(padded[row]).convert("RGB"))

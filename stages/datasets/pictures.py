@@ -3,8 +3,7 @@
 import struct
 from pathlib import Path
 
-import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from stages.errors import InputError
 
@@ -20,8 +19,8 @@ def below(folder: Path) -> dict[str, Path]:
     return dict(sorted(found.items()))
 
 
-def decode(path: Path) -> np.ndarray:
-    """Return a picture as RGB, uint8 of shape (H, W, 3), turned as its EXIF data say; transparency is dropped.
+def decode(path: Path) -> Image.Image:
+    """Return a picture in RGB, turned as its EXIF data say; transparency is dropped.
 
     Raises
     ------
@@ -29,13 +28,15 @@ def decode(path: Path) -> np.ndarray:
         The file is empty, truncated, no picture, or has grey values of more than 8 bits.
     """
     try:
-        if not path.stat().st_size:
-            raise InputError(f"{path}: is empty (0 bytes); it must be a picture")
         with Image.open(path) as picture:
             if picture.mode.startswith(("I", "F")):
                 raise InputError(
                     f"{path}: has {picture.mode} pixels of more than 8 bits; save it with 8 bits a channel"
                 )
-            return np.asarray(ImageOps.exif_transpose(picture).convert("RGB"))
+            ImageOps.exif_transpose(picture, in_place=True)
+            return picture.convert("RGB")
+    except UnidentifiedImageError:
+        what = "no picture of a kind that Pillow reads" if path.stat().st_size else "empty (0 bytes)"
+        raise InputError(f"{path}: is {what}; data.source must hold pictures") from None
     except (OSError, SyntaxError, ValueError, struct.error, Image.DecompressionBombError) as error:
         raise InputError(f"{path}: cannot be read as a picture: {error}") from None

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from PIL import Image
 
 from stages.datasets import pictures
 from stages.datasets.source import Source
@@ -30,21 +31,19 @@ def read_cifar(name: str, folder: Path, download: bool = False) -> Source:
     """
     from torchvision import datasets
 
-    def part(train: bool):
-        return getattr(datasets, CIFAR[name])(folder, train=train, download=download)
-
+    kind = getattr(datasets, CIFAR[name])
+    unpack = download or (Path(folder) / kind.filename).is_file()  # an archive that is there is not downloaded
     try:
-        archive = Path(folder) / getattr(datasets, CIFAR[name]).filename
-        download = download or archive.is_file()  # which then is checked and unpacked, nothing is downloaded
-        parts = {"train": part(True), "test": part(False)}
+        parts = {"train": kind(folder, train=True, download=unpack), "test": kind(folder, train=False)}
     except (RuntimeError, OSError, EOFError) as error:
-        raise InputError(f"{folder}: not {CIFAR[name]} ({error}); `python -m stages.fetch` downloads it") from None
+        hint = f"put {kind.url} there by hand" if download else "`python -m stages.fetch` downloads it"
+        raise InputError(f"{folder}: not {CIFAR[name]} ({error}); {hint}") from None
     pixels = np.concatenate([part.data for part in parts.values()])
     image_id = [f"{split}-{row:05d}" for split, part in parts.items() for row in range(len(part.data))]
     records = pd.DataFrame({"image_id": image_id, "label": np.concatenate([part.targets for part in parts.values()])})
     records["group"] = records["image_id"]
     records["split"] = np.where(records["image_id"].str.startswith("test"), "test", "")
-    return Source(list(parts["train"].classes), records, lambda row: pixels[row])
+    return Source(list(parts["train"].classes), records, lambda row: Image.fromarray(pixels[row]))
 
 
 def read_imagenet(folder: Path) -> Source:

@@ -3,8 +3,8 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-import numpy as np
 import pandas as pd
+from PIL.Image import Image
 
 COLUMNS = ["image_id", "label", "group", "split"]
 SPLITS = ("train", "val", "test")
@@ -22,12 +22,12 @@ class Source:
         One row an image: `image_id` (unique), `label`, `group` (images of one group never part), `split` (`train`,
         `val`, `test`, or "" where it is to be drawn); then columns that name subgroups, such as `age`, `sex`, `site`.
     image : callable
-        Position of a row to its picture, uint8 of shape (H, W, 3). Called by several threads at a time.
+        Position of a row to its picture, in RGB. Called by several threads at a time.
     left_out : list of str
         What was left out because its picture or its row is missing, in words.
     """
 
     classes: list[str]
     records: pd.DataFrame
-    image: Callable[[int], np.ndarray]
+    image: Callable[[int], Image]
     left_out: list[str] = field(default_factory=list)

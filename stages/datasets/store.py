@@ -156,13 +156,13 @@ def write(
 
     Notes
     -----
-    Mean and standard deviation are those of the training split, from exact integer sums. Pictures are equal when what
+    Mean and standard deviation are those of the training split, from its exact histogram. Pictures are equal when what
     is stored of them is.
     """
     folder = Path(folder)
     records = source.records.iloc[rows].reset_index(drop=True)
     splits = records["split"].tolist()
-    sums, squares = np.zeros(3, np.int64), np.zeros(3, np.int64)
+    histogram = np.zeros(3 * 256, np.int64)  # of the training split's red, green and blue
     total, first, repeated = hashlib.sha256(), {}, []
     with naming(folder):
         folder.mkdir(parents=True, exist_ok=True)
@@ -173,11 +173,10 @@ def write(
             header = {"descr": "|u1", "fortran_order": False, "shape": shape}
             np.lib.format.write_array_header_1_0(stream, header)
             stored = track(_stored(source.image, rows, size, threads))
-            for row, (pixels, digest, of_picture, of_squares) in zip(range(len(records)), stored, strict=True):
+            for row, (pixels, digest, of_picture) in zip(range(len(records)), stored, strict=True):
                 stream.write(pixels.data)  # not through a memory map: a full disk would end the process by a signal
                 if splits[row] == "train":
-                    sums += of_picture
-                    squares += of_squares
+                    histogram += of_picture
                 total.update(digest)
                 same = first.setdefault(digest, row)
                 if splits[same] != splits[row]:
@@ -187,9 +186,9 @@ def write(
         with replacing(folder / "index.csv") as temporary:
             records.to_csv(temporary, index=False)
         total.update((folder / "index.csv").read_bytes())
-    count = splits.count("train") * size * size
-    mean = sums / count
-    std = np.sqrt(squares / count - mean**2)
+    histogram, values, count = histogram.reshape(3, 256), np.arange(256), splits.count("train") * size * size
+    mean = histogram @ values / count
+    std = np.sqrt(histogram @ values**2 / count - mean**2)
     if (std == 0).any():
         raise InputError(f"{folder}: a colour channel has the same value in every training image")
     counts = {
@@ -218,17 +217,18 @@ def write(
 
 
 def _stored(
-    image: Callable[[int], np.ndarray], rows: Iterable[int], size: int, threads: int
-) -> Iterator[tuple[np.ndarray, bytes, np.ndarray, np.ndarray]]:
-    """Yield in order what is stored of each picture, its digest, and sums of its channels and of their squares."""
+    image: Callable[[int], Image.Image], rows: Iterable[int], size: int, threads: int
+) -> Iterator[tuple[np.ndarray, bytes, list[int]]]:
+    """Yield in order what is stored of each picture, its digest and its histogram."""
 
-    def one(row: int):
-        pixels = _resize(image(row), size)
-        flat = pixels.reshape(-1, 3)
-        sums = flat.sum(axis=0, dtype=np.int64), np.einsum("pc,pc->c", flat, flat, dtype=np.int64)
-        return pixels, hashlib.blake2b(pixels.data, digest_size=16).digest(), *sums
+    def one(row: int) -> tuple[np.ndarray, bytes, list[int]]:
+        picture = image(row)
+        if picture.size != (size, size):
+            picture = picture.resize((size, size), Image.Resampling.BILINEAR)
+        pixels = np.asarray(picture)
+        return pixels, hashlib.blake2b(pixels.data, digest_size=16).digest(), picture.histogram()
 
-    pool = ThreadPoolExecutor(threads)  # Pillow decodes and resizes, and numpy sums, without the interpreter's lock
+    pool = ThreadPoolExecutor(threads)  # Pillow decodes and resizes without the interpreter's lock
     waiting: deque = deque()
     try:
         for row in rows:
@@ -276,9 +276,3 @@ def load(folder: Path) -> Prepared:
     if len(images) != len(index):
         raise InputError(f"{folder}: images.npy has {len(images)} images, index.csv {len(index)}; prepare it again")
     return Prepared(images, index, description)
-
-
-def _resize(pixels: np.ndarray, size: int) -> np.ndarray:
-    if pixels.shape[:2] == (size, size):
-        return np.ascontiguousarray(pixels)
-    return np.asarray(Image.fromarray(pixels).resize((size, size), Image.Resampling.BILINEAR))

@@ -34,8 +34,8 @@ def test_an_image_folder_is_read_in_order_as_rgb(folder):
     source = image_folder.read(folder)
     assert source.classes == ["a", "b"]
     assert source.records["image_id"].tolist() == ["a/0.png", "a/1.png", "a/2.png", "b/0.png", "b/1.png", "b/2.png"]
-    assert source.image(1).shape == (10, 20, 3)
-    assert (source.image(1) == 35).all()
+    assert (source.image(1).mode, source.image(1).size) == ("RGB", (20, 10))
+    assert (np.asarray(source.image(1)) == 35).all()
 
 
 def test_wrong_image_folders_are_named(folder):
@@ -64,16 +64,16 @@ def test_a_picture_becomes_rgb_and_upright(tmp_path):
     grey, colour = tmp_path / "grey.png", np.zeros((4, 6, 3), np.uint8)
     colour[0, 0] = 200, 100, 50
     Image.fromarray(colour[..., 0]).save(grey)
-    assert pictures.decode(grey)[0, 0].tolist() == [200, 200, 200]
+    assert pictures.decode(grey).getpixel((0, 0)) == (200, 200, 200)
     cmyk = tmp_path / "cmyk.tif"
     Image.new("CMYK", (6, 4), (0, 255, 255, 0)).save(cmyk)
-    assert pictures.decode(cmyk)[0, 0].tolist() == [255, 0, 0]
+    assert pictures.decode(cmyk).getpixel((0, 0)) == (255, 0, 0)
     turned, exif = tmp_path / "turned.png", Image.Exif()
     exif[0x0112] = 6  # to be turned a quarter clockwise
     Image.fromarray(colour).save(turned, exif=exif)
     upright = pictures.decode(turned)
-    assert upright.shape == (6, 4, 3)
-    assert upright[0, -1].tolist() == [200, 100, 50]
+    assert upright.size == (4, 6)
+    assert upright.getpixel((3, 0)) == (200, 100, 50)
 
 
 def test_what_cannot_be_decoded_is_named(tmp_path):
@@ -85,7 +85,7 @@ def test_what_cannot_be_decoded_is_named(tmp_path):
     with pytest.raises(InputError, match="x.png: is empty"):
         pictures.decode(path)
     path.write_bytes(b"no picture")
-    with pytest.raises(InputError, match="x.png: cannot be read as a picture"):
+    with pytest.raises(InputError, match="x.png: is no picture"):
         pictures.decode(path)
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)).save(path)
     path.write_bytes(path.read_bytes()[:-500])
@@ -147,7 +147,7 @@ def test_rows_and_images_that_do_not_match_are_counted_and_listed_or_left_out(ar
     assert len(source.records) == len(rows) - 1 - 12
     assert len(source.left_out) == 13
     assert f"row {rows[gone[0].stem]}: {gone[0].stem} has no picture" in source.left_out
-    assert source.image(0).shape == (4, 4, 3)
+    assert source.image(0).size == (4, 4)
 
 
 def in_row(row, old, new):
@@ -303,7 +303,7 @@ def test_cifar_is_read_from_its_archive(cifar):
     assert source.records["split"].value_counts().to_dict() == {"": 20, "test": 6}
     assert source.records["label"].tolist() == [*range(4)] * 5 + [*range(6)]
     first = np.random.default_rng(0).integers(0, 256, (4, 3072), dtype=np.uint8)[0]
-    assert (source.image(0) == first.reshape(3, 32, 32).transpose(1, 2, 0)).all()
+    assert (np.asarray(source.image(0)) == first.reshape(3, 32, 32).transpose(1, 2, 0)).all()
 
 
 def test_cifar_that_is_damaged_or_absent_is_refused(cifar):
@@ -328,6 +328,6 @@ def test_imagenet_is_read_as_torchvision_unpacks_it(tmp_path):
     assert source.classes == wnids
     assert source.records["split"].tolist() == [""] * 6 + ["test"] * 4
     assert source.records["label"].tolist() == [0, 0, 0, 1, 1, 1, 0, 0, 1, 1]
-    assert source.image(9).shape == (5, 9, 3)
+    assert (source.image(9).mode, source.image(9).size) == ("RGB", (9, 5))
     with pytest.raises(InputError, match="not ImageNet: .*see docs/data.md"):
         published.read_imagenet(tmp_path / "elsewhere")

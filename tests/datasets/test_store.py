@@ -6,6 +6,7 @@ import sys
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 
 from stages.datasets import fashion_mnist, splits, store
 from stages.datasets.source import Source
@@ -24,7 +25,7 @@ def test_the_embedded_set_has_the_promised_splits(embedded):
 
 
 def test_an_embedded_picture_is_the_padded_original_in_three_equal_channels(embedded):
-    picture = fashion_mnist.read(embedded).image(17)
+    picture = np.asarray(fashion_mnist.read(embedded).image(17))
     original = np.load(embedded)["images"][17]
     assert picture.shape == (32, 32, 3)
     assert (picture[2:-2, 2:-2] == original[..., None]).all()
@@ -94,7 +95,7 @@ def made(pictures, splits):
     def image(row):
         if pictures[row] is None:
             raise InputError("broken.jpg: cannot be read")
-        return pictures[row]
+        return Image.fromarray(pictures[row])
 
     names = [f"image{row}" for row in range(len(pictures))]
     records = pd.DataFrame({"image_id": names, "label": 0, "group": names, "split": splits})
