@@ -2,6 +2,7 @@ import json
 import shutil
 import subprocess
 import sys
+import tracemalloc
 
 import numpy as np
 import pandas as pd
@@ -130,6 +131,18 @@ def test_pictures_are_resized_with_antialiasing(tmp_path):
     stored = store.load(tmp_path / "p").images[0][1:-1, 1:-1]
     assert stored.min() > 120
     assert stored.max() < 135
+
+
+def test_memory_does_not_grow_with_the_number_of_pictures(tmp_path):
+    picture = noise(1, 64)[0]
+
+    def peak(count):
+        source = made([picture] * count, ["train"] * count)
+        tracemalloc.start()
+        store.write(tmp_path / "p", "x", source, range(count), 64, threads=2)
+        return (tracemalloc.get_traced_memory()[1], tracemalloc.stop())[0]
+
+    assert peak(1600) - peak(200) < 700_000  # the pixels of 1,400 pictures more are 17 MB; an index row is 200 bytes
 
 
 WRITE = """

@@ -1,0 +1,104 @@
+"""The stage as its command: what it writes, and one line with status 2 for what it refuses."""
+
+import json
+import re
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+from ruamel.yaml import YAML
+
+
+@pytest.fixture
+def source(tmp_path):
+    """Forty pictures of two classes, twenty patients, in one folder with a table."""
+    rng = np.random.default_rng(0)
+    rows = []
+    for number in range(40):
+        name = f"{number}.png"
+        rows.append([name, "ab"[number % 2], f"patient{number // 4}", 30 + number])
+        path = tmp_path / "source" / name
+        path.parent.mkdir(exist_ok=True)
+        Image.fromarray(rng.integers(0, 256, (20, 30, 3), dtype=np.uint8)).save(path)
+    table = pd.DataFrame(rows, columns=["file", "diagnosis", "patient", "age"])
+    table.to_csv(tmp_path / "source/table.csv", index=False)
+    return tmp_path / "source"
+
+
+@pytest.fixture
+def prepare(tmp_path, source):
+    def run(**changes):
+        yaml = YAML()
+        with open("params.yaml") as stream:
+            content = yaml.load(stream)
+        table = {"file": "table.csv", "image": "file", "label": "diagnosis", "group": "patient", "subgroups": ["age"]}
+        content["data"] |= {"name": "csv", "table": table, "image_size": 16} | changes
+        with (tmp_path / "params.yaml").open("w") as stream:
+            yaml.dump(content, stream)
+        arguments = ["--params", tmp_path / "params.yaml", "--source", source, "--prepared", tmp_path / "prepared"]
+        command = [sys.executable, "-m", "stages.prepare", *map(str, arguments), "--threads", "2"]
+        return subprocess.run(command, capture_output=True, text=True)
+
+    return run
+
+
+def test_a_table_becomes_an_array_with_splits_by_patient_and_subgroups(prepare, tmp_path):
+    answer = prepare()
+    assert answer.returncode == 0, answer.stderr
+    index = pd.read_csv(tmp_path / "prepared/index.csv")
+    assert list(index) == ["image_id", "label", "group", "split", "age"]
+    assert index.groupby("group")["split"].nunique().max() == 1
+    assert np.load(tmp_path / "prepared/images.npy").shape == (40, 16, 16, 3)
+    assert json.loads((tmp_path / "prepared/dataset.json").read_text())["classes"] == ["a", "b"]
+
+
+def replace_by(content):
+    return lambda source: (source / "5.png").write_bytes(content)
+
+
+def copy_to_every_patient(source):
+    for number in range(4, 40, 4):
+        (source / f"{number}.png").write_bytes((source / "0.png").read_bytes())
+
+
+def of_two_patients(source):
+    table = pd.read_csv(source / "table.csv")
+    table.assign(patient=table.index % 4 // 2).to_csv(source / "table.csv", index=False)
+
+
+@pytest.mark.parametrize(
+    ("break_it", "changes", "message"),
+    [
+        (replace_by(b""), {}, "table.csv: row 7: .*5.png: is empty"),
+        (
+            lambda source: (source / "5.png").unlink(),
+            {},
+            "1 rows without a picture and 0 pictures without a row: row 7",
+        ),
+        (lambda source: (source / "table.csv").unlink(), {}, "table.csv: no such file"),
+        (copy_to_every_patient, {}, "pictures are the same as one in another split: 0.png"),
+        (of_two_patients, {}, "class a has no image in the train split: it has 20 images in 2 groups"),
+        (lambda source: None, {"classes": ["a", "c"]}, "row 3: label 'b' is none of a, c"),
+    ],
+)
+def test_what_is_wrong_is_one_line_and_leaves_nothing(prepare, source, tmp_path, break_it, changes, message):
+    break_it(source)
+    answer = prepare(**changes)
+    assert answer.returncode == 2
+    lines = [line for line in answer.stderr.splitlines() if not line.startswith(("\r", "prepare:"))]
+    assert len(lines) == 1, answer.stderr
+    assert re.search(message, lines[0]), lines
+    assert not list(tmp_path.glob("prepared/*"))
+
+
+def test_allowed_gaps_and_duplicates_are_recorded(prepare, source, tmp_path):
+    (source / "5.png").unlink()
+    copy_to_every_patient(source)
+    answer = prepare(allow_missing=True, duplicates="keep")
+    assert answer.returncode == 0, answer.stderr
+    description = json.loads((tmp_path / "prepared/dataset.json").read_text())
+    assert description["left_out"] == ["row 7: 5.png has no picture"]
+    assert ["0.png" in pair for pair in description["duplicates"]]
