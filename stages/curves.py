@@ -40,7 +40,7 @@ def main() -> None:
 
 
 def _introduction(params: Params) -> str:
-    source = params.data.name if params.data.name != "image-folder" else params.data.source
+    source = params.data.source if params.data.name in ("image-folder", "csv") else params.data.name
     curves, seeds = params.curves, len(params.seeds)
     over = f"{seeds} baselines, mean ± standard deviation" if seeds > 1 else "one baseline"
     return (

@@ -1,4 +1,4 @@
-"""Download the data set that params.yaml names, where torchvision can: CIFAR-10 and CIFAR-100.
+"""Put the data set that params.yaml names into data.source: download CIFAR, unpack the archives of ImageNet.
 
 By hand::
 
@@ -12,23 +12,14 @@ from stages.datasets import published
 from stages.errors import InputError
 from stages.params import load
 
-ELSEWHERE = {
-    "ham10000": "https://doi.org/10.7910/DVN/DBW86T",
-    "imagenet": "https://image-net.org/download.php",
-}
-
 
 def main() -> None:
-    """Download."""
-    parser = command.parser("stages.fetch", __doc__)
-    data = load(parser.parse_args().params).data
-    if data.name in published.CIFAR:
-        published.read_cifar(data.name, Path(data.source), download=True)
-        print(f"{data.source}: {data.name} is there")
-    elif data.name in ELSEWHERE:
-        raise InputError(f"data.name: {data.name} must be downloaded by hand: {ELSEWHERE[data.name]} (docs/data.md)")
-    else:
-        raise InputError(f"data.name: {data.name} is nothing to download; cifar10 and cifar100 are")
+    """Download and unpack."""
+    data = load(command.parser("stages.fetch", __doc__).parse_args().params).data
+    if data.name not in (*published.CIFAR, "imagenet"):
+        raise InputError(f"data.name: {data.name} cannot be fetched; docs/data.md says where data sets are had")
+    published.fetch(data.name, Path(data.source))
+    print(f"{data.source}: {data.name} is there")
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ import difflib
 from pathlib import Path
 from typing import Annotated, Literal, get_args
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
@@ -67,7 +67,9 @@ class Table(Section):
         return {role: name for role, name in roles.items() if name} | {name: name for name in self.subgroups}
 
     @model_validator(mode="after")
-    def _subgroups_have_names_of_their_own(self):
+    def _fit_the_source(self):
+        if Path(self.file).is_absolute() or ".." in Path(self.file).parts:
+            raise ValueError(f"file: {self.file} must lie below data.source, which DVC watches")
         for name in self.subgroups:
             if name in ("image_id", "label", "group", "split"):
                 raise ValueError(f"subgroups: {name} is a column of its own; rename it in {self.file}")
@@ -159,6 +161,14 @@ class Balance(Section):
 
     sampling: Annotated[float, Field(ge=0, le=1)] | dict[str, Positive]
     loss: Annotated[float, Field(ge=0, le=1)]
+
+    @field_validator("sampling", mode="before")
+    @classmethod
+    def _count(cls, value):
+        for name, times in value.items() if isinstance(value, dict) else ():
+            if not isinstance(times, int) or times < 1:
+                raise ValueError(f"{name}: {times!r} must be a whole number of at least 1")
+        return value
 
 
 class Training(Section):

@@ -5,7 +5,7 @@ By hand::
     python -m stages.preset                                  # list them
     python -m stages.preset dataset=fashion-mnist budget=smoke
 
-A preset is a fragment of params.yaml, `presets/GROUP/NAME.yaml`; later ones win.
+A preset is a fragment of params.yaml, `presets/GROUP/NAME.yaml`. Data sets come first, then models, then budgets.
 """
 
 import difflib
@@ -21,6 +21,7 @@ from stages.params import load
 
 PRESETS = Path("presets")
 WHOLE = {"table", "sampling"}  # mappings whose keys depend on the data set: one value, never merged
+ORDER = ["dataset", "model", "budget"]  # a budget may change the size of the images
 NULL = "tag:yaml.org,2002:null"
 
 
@@ -52,8 +53,8 @@ def apply(path: Path, names: list[str]) -> None:
     yaml.width = 4096
     yaml.representer.add_representer(type(None), lambda dumper, _: dumper.represent_scalar(NULL, "null"))
     content = yaml.load(path.read_text())
-    for name in names:
-        _set(content, yaml.load(_file(name).read_text()))
+    for file in sorted(map(_file, names), key=lambda file: ORDER.index(file.parent.name)):
+        _set(content, yaml.load(file.read_text()))
     with replacing(path) as temporary:
         with temporary.open("w") as stream:
             yaml.dump(content, stream)

@@ -14,6 +14,7 @@ from stages.errors import InputError
 from stages.files import write_rows
 from stages.networks import architectures, checkpoint, foreign
 from stages.params import Params, load
+from stages.training import balance
 from stages.training.validation import chosen, row_of_untrained
 
 
@@ -28,6 +29,8 @@ def main() -> None:
     log = command.logger("train", "seed", arguments.seed)
     data = store.load(arguments.data)
     data.refuse_unknown(params.prune.scores.classes)  # now rather than when the baseline is trained
+    for key, section in (("train", params.train), ("prune.finetune", params.prune.finetune)):
+        balance.refuse_unknown(section.balance.sampling, data.classes, f"{key}.balance.sampling")
     where = device.prepare(params.train.threads)
     torch.manual_seed(arguments.seed)
     architecture = _architecture(params, data)

@@ -195,19 +195,13 @@ class ZPlus(Weighted):
 
     def propagate(self, relevance, x):
         """See `Rule.propagate`."""
-        return (self.share(relevance, self.positive(x)),)
+        return (self.share(relevance, [self.term(part, weight) for part, weight, _ in self.parts(x)]),)
 
-    def positive(self, x: torch.Tensor) -> list[tuple[torch.Tensor, torch.Tensor]]:
-        """Return the terms of (x w)^+."""
+    def parts(self, x: torch.Tensor) -> list[tuple[torch.Tensor, Weight, Weight]]:
+        """Return parts of x, each with the weights that it takes to (x w)^+ and to (x w)^-."""
         if self.nonnegative:
-            return [self.term(x, _positive)]
-        return [self.term(x.clamp(min=0), _positive), self.term(x.clamp(max=0), _negative)]
-
-    def negative(self, x: torch.Tensor) -> list[tuple[torch.Tensor, torch.Tensor]]:
-        """Return the terms of (x w)^-."""
-        if self.nonnegative:
-            return [self.term(x, _negative)]
-        return [self.term(x.clamp(min=0), _negative), self.term(x.clamp(max=0), _positive)]
+            return [(x, _positive, _negative)]
+        return [(x.clamp(min=0), _positive, _negative), (x.clamp(max=0), _negative, _positive)]
 
 
 class AlphaBeta(ZPlus):
@@ -225,7 +219,9 @@ class AlphaBeta(ZPlus):
 
     def forward(self, x):
         """See `Rule.forward`; what is kept are all terms, which sum to the output but for the bias."""
-        terms = [*self.positive(x), *self.negative(x)]
+        parts = self.parts(x)
+        terms = [self.term(part, favours) for part, favours, _ in parts]
+        terms += [self.term(part, against) for part, _, against in parts]
         kept = tuple(tensor for term in terms for tensor in term)
         if torch.is_autocast_enabled(x.device.type):
             return self.original(x), kept  # of terms rounded to 8 bits, a small difference would have few left

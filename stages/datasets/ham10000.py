@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from stages.datasets import table
+from stages.datasets import pictures, table
 from stages.datasets.source import Source
 from stages.errors import InputError
 
@@ -34,7 +34,7 @@ def read(folder: Path, allow_missing: bool = False) -> Source:
     if not parts:
         raise InputError(f"{folder}: has no folder {' or '.join(PARTS[::2])} with the images")
     files: dict[str, Path] = {}
-    for path in sorted(path for part in parts for path in part.glob("*.jpg")):
+    for path in (path for part in parts for path in pictures.below(part).values()):
         if path.stem in files:
             raise InputError(f"{path}: image {path.stem} is also {files[path.stem]}; keep one")
         files[path.stem] = path

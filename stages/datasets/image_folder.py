@@ -31,7 +31,10 @@ def read(folder: Path, classes: Sequence[str] | None = None) -> Source:
         odd = sorted(set(classes) ^ set(folders))[0]
         raise InputError(f"{Path(folder) / odd}: data.classes and the class folders must be the same")
     classes = list(classes or folders)
-    images = [name for name in files if "/" in name]
+    images = list(files)
+    for name in images:
+        if "/" not in name:
+            raise InputError(f"{files[name]}: is in no class folder")
     records = pd.DataFrame({"image_id": images, "label": [classes.index(name.split("/")[0]) for name in images]})
     for label, name in enumerate(classes):
         if not (records["label"] == label).any():

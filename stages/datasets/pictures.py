@@ -11,12 +11,12 @@ SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
 
 
 def below(folder: Path) -> dict[str, Path]:
-    """Return the pictures below a folder by their relative paths, in the order of these."""
+    """Return the pictures below a folder by their relative paths, in the order of these; no hidden files."""
     folder = Path(folder)
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder; data.source must name the folder of the pictures")
-    found = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES}
-    return dict(sorted(found.items()))
+    found = [path for path in folder.rglob("[!.]*") if path.suffix.lower() in SUFFIXES]
+    return {path.relative_to(folder).as_posix(): path for path in sorted(found)}
 
 
 def decode(path: Path) -> Image.Image:

@@ -11,33 +11,51 @@ from stages.datasets.source import Source
 from stages.errors import InputError
 
 CIFAR = {"cifar10": "CIFAR10", "cifar100": "CIFAR100"}
+IMAGENET = "https://image-net.org/download.php"
 
 
-def read_cifar(name: str, folder: Path, download: bool = False) -> Source:
+def fetch(name: str, folder: Path) -> None:
+    """Download and unpack CIFAR into a folder, or unpack the archives of ImageNet that are there.
+
+    Raises
+    ------
+    InputError
+        An archive is not there and cannot be downloaded, or is not the published one.
+    """
+    from torchvision import datasets
+
+    try:
+        if name == "imagenet":
+            for split in ("train", "val"):
+                datasets.ImageNet(folder, split)
+        else:
+            getattr(datasets, CIFAR[name])(folder, download=True)
+    except (RuntimeError, OSError, EOFError) as error:
+        url = IMAGENET if name == "imagenet" else getattr(datasets, CIFAR[name]).url
+        raise InputError(f"{folder}: {error}; put what {url} has there by hand") from None
+
+
+def read_cifar(name: str, folder: Path) -> Source:
     """Read CIFAR-10 or CIFAR-100, 32 x 32 pixels; the published test images are the test split.
 
     Parameters
     ----------
     name : {"cifar10", "cifar100"}
     folder : Path
-        Holds the archive, or what is in it; torchvision checks it.
-    download : bool
-        Whether to download the archive into the folder if it is not there.
+        Holds the unpacked archive; torchvision checks it.
 
     Raises
     ------
     InputError
-        The folder does not hold the set, or it cannot be downloaded.
+        The folder does not hold the set.
     """
     from torchvision import datasets
 
     kind = getattr(datasets, CIFAR[name])
-    unpack = download or (Path(folder) / kind.filename).is_file()  # an archive that is there is not downloaded
     try:
-        parts = {"train": kind(folder, train=True, download=unpack), "test": kind(folder, train=False)}
+        parts = {"train": kind(folder, train=True), "test": kind(folder, train=False)}
     except (RuntimeError, OSError, EOFError) as error:
-        hint = f"put {kind.url} there by hand" if download else "`python -m stages.fetch` downloads it"
-        raise InputError(f"{folder}: not {CIFAR[name]} ({error}); {hint}") from None
+        raise InputError(f"{folder}: not {CIFAR[name]} ({error}); `python -m stages.fetch` gets it") from None
     pixels = np.concatenate([part.data for part in parts.values()])
     image_id = [f"{split}-{row:05d}" for split, part in parts.items() for row in range(len(part.data))]
     records = pd.DataFrame({"image_id": image_id, "label": np.concatenate([part.targets for part in parts.values()])})
@@ -52,19 +70,35 @@ def read_imagenet(folder: Path) -> Source:
     Parameters
     ----------
     folder : Path
-        Holds the three archives of ILSVRC 2012, which torchvision unpacks, or what it made of them: `meta.bin`,
-        `train/<wnid>/*.JPEG`, `val/<wnid>/*.JPEG`.
+        Holds what torchvision makes of the archives of ILSVRC 2012: `meta.bin`, `train/<wnid>/*.JPEG`,
+        `val/<wnid>/*.JPEG`.
+
+    Raises
+    ------
+    InputError
+        The folder does not hold the set, or a class has no folder in both parts.
 
     Notes
     -----
     Classes are WordNet ids (`n01440764`): the published names are not unique.
     """
     from torchvision.datasets import ImageNet
+    from torchvision.datasets.imagenet import load_meta_file
 
+    folder = Path(folder)
+    missing = [name for name in ("meta.bin", "train", "val") if not (folder / name).exists()]
+    if missing:  # torchvision would unpack here, and so change what DVC watches
+        raise InputError(f"{folder / missing[0]}: not there; `python -m stages.fetch` unpacks ImageNet's archives")
     try:
+        wnids = sorted(load_meta_file(folder)[0])
         parts = {"": ImageNet(folder, "train"), "test": ImageNet(folder, "val")}
     except (RuntimeError, OSError, EOFError) as error:
         raise InputError(f"{folder}: not ImageNet: {error}; see docs/data.md") from None
+    for split, part in parts.items():
+        odd = sorted(set(wnids) ^ set(part.wnids))
+        if odd:
+            name = "val" if split else "train"
+            raise InputError(f"{folder / name / odd[0]}: not unpacked to the end; delete {folder / name}, fetch again")
     files = [(Path(path), label, split) for split, part in parts.items() for path, label in part.samples]
     records = pd.DataFrame(
         {
@@ -74,4 +108,4 @@ def read_imagenet(folder: Path) -> Source:
     )
     records["group"] = records["image_id"]
     records["split"] = [split for _, _, split in files]
-    return Source(list(parts[""].wnids), records, lambda row: pictures.decode(files[row][0]))
+    return Source(wnids, records, lambda row: pictures.decode(files[row][0]))

@@ -21,7 +21,8 @@ def assign(records: pd.DataFrame, classes: list[str], fractions: dict[str, float
     classes : list of str
         Class names, for messages.
     fractions : dict
-        `val` and `test` as shares of all images of a class; at least one image each.
+        `val` and `test` as shares of all images of a class; at least one image each. Of a split that is given for some
+        images, none is drawn.
     seed : int
         Of the shuffle.
 
@@ -36,6 +37,9 @@ def assign(records: pd.DataFrame, classes: list[str], fractions: dict[str, float
     split = records["split"].replace("", None).groupby(codes).transform("first").to_numpy(dtype=object)
     of_class = np.bincount(labels, minlength=len(classes))
     wanted = {part: np.maximum(1, np.round(fractions[part] * of_class)) for part in ("test", "val")}
+    for part in wanted:
+        if (split == part).any():
+            wanted[part] = np.bincount(labels[split == part], minlength=len(classes))
     wanted["train"] = np.maximum(1, of_class - wanted["test"] - wanted["val"])
     missing = {
         part: count - np.bincount(labels[split == part], minlength=len(classes)) for part, count in wanted.items()
@@ -69,14 +73,14 @@ def assign(records: pd.DataFrame, classes: list[str], fractions: dict[str, float
             if not reached[label]:
                 groups = records.loc[labels == label, "group"].nunique()
                 raise InputError(
-                    f"data.fractions: class {name} has no image in the {part} split: it has {of_class[label]} images "
-                    f"in {groups} groups, too few for three splits of these fractions"
+                    f"data: class {name} has no image in the {part} split: it has {of_class[label]} images in {groups} "
+                    "groups, too few for these splits; take other fractions, or try another split_seed"
                 )
     return pd.Series(split, index=records.index, name="split").astype(str)
 
 
 def limit(records: pd.DataFrame, per_class: int, seed: int) -> np.ndarray:
-    """Return sorted positions of at most `per_class` rows of each class, with the same share of each split."""
+    """Return sorted positions of about `per_class` rows of each class, with the same share of each split."""
     rng = np.random.default_rng(seed)
     kept = []
     for _, rows in sorted(records.groupby("label").indices.items()):

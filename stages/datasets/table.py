@@ -1,5 +1,6 @@
 """Data sets whose labels, groups and splits stand in a CSV file."""
 
+import csv
 import difflib
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,6 +12,7 @@ from stages.datasets.source import COLUMNS, SPLITS, Source
 from stages.errors import InputError
 
 SHOWN = 10  # of a list, in a message
+NOTHING = ["", "NA", "N/A", "NaN", "nan", "NULL", "null"]  # how tables say that a value is not known
 
 
 def read(path: Path, columns: dict[str, str]) -> pd.DataFrame:
@@ -19,30 +21,40 @@ def read(path: Path, columns: dict[str, str]) -> pd.DataFrame:
     Parameters
     ----------
     columns : dict
-        New name to the name in the file. `image_id`, `label` and `group` must have a value in every row; a line break
-        inside a quoted value makes lines behind it count too low.
+        New name to the name in the file. `image_id`, `label` and `group` must have a value in every row.
 
     Raises
     ------
     InputError
-        The file or a column is missing, or a value, or an image is named twice.
+        The file or a column is missing, a row has too many or too few values or lacks one that every image needs, an
+        image is named twice, or there is none.
     """
+    lines, rows = [], []
     try:
-        table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
+        with path.open(newline="", encoding="utf-8-sig") as stream:
+            reader = csv.DictReader(stream, strict=True)
+            header = reader.fieldnames or []
+            for row in reader:
+                if any(row.pop(None, [])) or None in row.values():
+                    raise InputError(f"{path}: row {reader.line_num}: must have {len(header)} values, as row 1 has")
+                lines.append(reader.line_num)
+                rows.append(row)
     except FileNotFoundError:
         raise InputError(f"{path}: no such file; it must list the images") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, csv.Error) as error:
         raise InputError(f"{path}: cannot be read as CSV: {error}") from None
     for name in columns.values():
-        if name not in table.columns:
-            near = difflib.get_close_matches(name, table.columns, n=1)
-            known = f"did you mean {near[0]}?" if near else f"its columns are {', '.join(table.columns)}"
+        if name not in header:
+            near = difflib.get_close_matches(name, header, n=1)
+            known = f"did you mean {near[0]}?" if near else f"its columns are {', '.join(header)}"
             raise InputError(f"{path}: row 1: no column {name}; {known}")
-    table = pd.DataFrame({new: table[old].str.strip() for new, old in columns.items()})
-    table.index += 2
-    for new in {"image_id", "label", "group"} & set(columns):
-        for line in table.index[table[new] == ""][:1]:
-            raise InputError(f"{path}: row {line}: {columns[new]} is empty; every image needs one")
+    if not rows:
+        raise InputError(f"{path}: lists no image; every image needs a row")
+    table = pd.DataFrame({new: [row[old].strip() for row in rows] for new, old in columns.items()}, lines)
+    for new in {"image_id", "label", "group"} & columns.keys():
+        for line in table.index[table[new].isin(NOTHING)][:1]:
+            value = table.at[line, new] or "empty"
+            raise InputError(f"{path}: row {line}: {columns[new]} is {value}; every image needs one")
     for line in table.index[table["image_id"].duplicated()][:1]:
         name = table.at[line, "image_id"]
         first = table.index[table["image_id"] == name][0]

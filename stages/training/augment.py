@@ -12,7 +12,7 @@ from torch.nn.functional import affine_grid, grid_sample, pad
 
 from stages.params import Augment
 
-RATIO = math.log(4 / 3)  # of width to height, of a random crop
+RATIO = math.log(4 / 3)  # of width to height, of a random crop, at most
 GREY = 0.2989, 0.587, 0.114  # of red, green and blue
 
 
@@ -63,8 +63,9 @@ def _mapped(images: torch.Tensor, settings: Augment) -> torch.Tensor:
     """
     count, _, height, width = images.shape
     area = _uniform(count, settings.crop, 1, images)
-    ratio = _uniform(count, -RATIO, RATIO, images).exp() if settings.crop < 1 else torch.ones_like(area)
-    across, down = (area * ratio).sqrt().clamp(max=1), (area / ratio).sqrt().clamp(max=1)
+    widest = (-area.log()).clamp(max=RATIO)  # of a part of this area that fits into the image
+    ratio = (_uniform(count, -1, 1, images) * widest).exp()
+    across, down = (area * ratio).sqrt(), (area / ratio).sqrt()
     x = _uniform(count, -1, 1, images) * (1 - across)
     y = _uniform(count, -1, 1, images) * (1 - down)
     if settings.shift:
@@ -84,7 +85,9 @@ def _mapped(images: torch.Tensor, settings: Augment) -> torch.Tensor:
         ],
         1,
     )
-    return grid_sample(images, affine_grid(theta, list(images.shape), align_corners=False), align_corners=False)
+    uncovers = "zeros" if settings.rotate or settings.shift else "border"
+    grid = affine_grid(theta, list(images.shape), align_corners=False)
+    return grid_sample(images, grid, padding_mode=uncovers, align_corners=False)
 
 
 def _coloured(images: torch.Tensor, settings: Augment) -> torch.Tensor:

@@ -7,6 +7,13 @@ from stages.errors import InputError
 Sampling = float | dict[str, int]
 
 
+def refuse_unknown(sampling: Sampling, classes: list[str], key: str) -> None:
+    """Raise an InputError that names `key` if a class has no multiplier, or a multiplier no class."""
+    if isinstance(sampling, dict) and set(sampling) != set(classes):
+        odd = sorted(set(sampling) ^ set(classes))[0]
+        raise InputError(f"{key}: {odd}: there must be one number for each of {', '.join(classes)}")
+
+
 def epoch(labels: torch.Tensor, classes: list[str], sampling: Sampling) -> torch.Tensor:
     """Return positions of the images of an epoch in random order.
 
@@ -19,16 +26,8 @@ def epoch(labels: torch.Tensor, classes: list[str], sampling: Sampling) -> torch
         A temperature t in [0, 1]: N images are drawn, each with a probability proportional to n^-t for the n images
         of its class: 0 takes every image once, 1 draws all classes alike, 0.5 lies between (square-root sampling,
         Mahajan et al., 2018, arXiv 1805.00932). Or how many times each image of a class is taken, by its name.
-
-    Raises
-    ------
-    InputError
-        A class has no multiplier, or a multiplier no class.
     """
     if isinstance(sampling, dict):
-        if set(sampling) != set(classes):
-            odd = sorted(set(sampling) ^ set(classes))[0]
-            raise InputError(f"train.balance.sampling: {odd}: needs one number for each of {', '.join(classes)}")
         repeated = torch.arange(len(labels)).repeat_interleave(
             torch.tensor([sampling[name] for name in classes])[labels]
         )

@@ -81,7 +81,7 @@ def fit(
     model, fabric_optimiser = fabric.setup(network, optimiser)
     for epoch in range(len(history) + 1, settings.epochs + 1):
         torch.manual_seed(derived_seed(seed, epoch))
-        drawn = balance.epoch(of_rows, data.classes, sampling)
+        drawn = balance.epoch(of_rows, data.classes, sampling)[: steps * settings.batch_size]
         order = rows[drawn.numpy()]
         model.train()
         loss_sum = correct = seen = 0

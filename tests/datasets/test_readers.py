@@ -50,6 +50,14 @@ def test_wrong_image_folders_are_named(folder):
         image_folder.read(folder)
 
 
+def test_a_picture_outside_the_class_folders_is_named_and_a_hidden_one_is_none(folder):
+    shutil.copy(folder / "a/0.png", folder / "a/._0.png")
+    assert len(image_folder.read(folder).records) == 6
+    shutil.copy(folder / "a/0.png", folder / "top.png")
+    with pytest.raises(InputError, match="top.png: is in no class folder"):
+        image_folder.read(folder)
+
+
 def test_the_classes_of_a_folder_may_be_put_in_order(folder):
     source = image_folder.read(folder, ["b", "a"])
     assert source.records.loc[source.records["image_id"] == "b/0.png", "label"].tolist() == [0]
@@ -162,7 +170,11 @@ def in_row(row, old, new):
         (lambda lines: [*lines, lines[7]], "row [0-9]+: image ISIC_[0-9]+ is already in row 8; each may have one row"),
         (lambda lines: [*lines[:2], " ," + lines[2].split(",", 1)[1], *lines[3:]], "row 3: lesion_id is empty"),
         (in_row(1, "lesion_id", "lesion"), "row 1: no column lesion_id; did you mean lesion?"),
-        (in_row(4, ",45.0", ",45,0,"), "cannot be read as CSV: .*line 4"),
+        (in_row(4, ",45.0", ",45,0"), "row 4: must have 7 values, as row 1 has"),
+        (in_row(4, ",45.0", ""), "row 4: must have 7 values"),
+        (in_row(3, "HAM_0", '"HAM_0'), "cannot be read as CSV"),
+        (lambda lines: lines[:1], "lists no image"),
+        (lambda lines: [*lines[:2], "", "NA," + lines[2].split(",", 1)[1], *lines[3:]], "row 4: lesion_id is NA;"),
     ],
 )
 def test_wrong_metadata_are_named_with_their_row(archive, change, message):
@@ -297,7 +309,8 @@ def cifar(tmp_path, monkeypatch):
     return tmp_path
 
 
-def test_cifar_is_read_from_its_archive(cifar):
+def test_cifar_is_unpacked_and_read(cifar):
+    published.fetch("cifar10", cifar)
     source = published.read_cifar("cifar10", cifar)
     assert source.classes == list("abcdefghij")
     assert source.records["split"].value_counts().to_dict() == {"": 20, "test": 6}
@@ -306,13 +319,15 @@ def test_cifar_is_read_from_its_archive(cifar):
     assert (np.asarray(source.image(0)) == first.reshape(3, 32, 32).transpose(1, 2, 0)).all()
 
 
-def test_cifar_that_is_damaged_or_absent_is_refused(cifar):
-    published.read_cifar("cifar10", cifar)
-    (cifar / datasets.CIFAR10.filename).unlink()
-    (cifar / datasets.CIFAR10.base_folder / "test_batch").write_bytes(b"")
+def test_cifar_that_is_packed_damaged_or_absent_is_refused_and_left_alone(cifar):
     for folder in (cifar, cifar / "elsewhere"):
-        with pytest.raises(InputError, match="not CIFAR10 .*`python -m stages.fetch` downloads it"):
+        with pytest.raises(InputError, match="not CIFAR10 .*`python -m stages.fetch` gets it"):
             published.read_cifar("cifar10", folder)
+    assert [path.name for path in cifar.iterdir()] == [datasets.CIFAR10.filename]
+    published.fetch("cifar10", cifar)
+    (cifar / datasets.CIFAR10.base_folder / "test_batch").write_bytes(b"")
+    with pytest.raises(InputError, match="not CIFAR10"):
+        published.read_cifar("cifar10", cifar)
 
 
 def test_imagenet_is_read_as_torchvision_unpacks_it(tmp_path):
@@ -329,5 +344,10 @@ def test_imagenet_is_read_as_torchvision_unpacks_it(tmp_path):
     assert source.records["split"].tolist() == [""] * 6 + ["test"] * 4
     assert source.records["label"].tolist() == [0, 0, 0, 1, 1, 1, 0, 0, 1, 1]
     assert (source.image(9).mode, source.image(9).size) == ("RGB", (9, 5))
-    with pytest.raises(InputError, match="not ImageNet: .*see docs/data.md"):
+    with pytest.raises(InputError, match="elsewhere/meta.bin: not there; `python -m stages.fetch` unpacks"):
         published.read_imagenet(tmp_path / "elsewhere")
+    with pytest.raises(InputError, match="elsewhere: .*devkit.*; put what https://image-net.org/.* there"):
+        published.fetch("imagenet", tmp_path / "elsewhere")
+    shutil.rmtree(tmp_path / "train/n02")
+    with pytest.raises(InputError, match="train/n02: not unpacked to the end"):
+        published.read_imagenet(tmp_path)

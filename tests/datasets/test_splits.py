@@ -56,6 +56,8 @@ def test_a_published_split_stays():
     table.loc[given, "split"] = "test"
     split = splits.assign(table, list("abc"), FRACTIONS, 0)
     assert (split[given] == "test").all()
+    assert not (split[~given] == "test").any()  # none is added to it
+    assert (split == "val").sum() == pytest.approx(0.2 * len(table), abs=3)
 
 
 def test_a_class_too_small_for_its_splits_is_named():

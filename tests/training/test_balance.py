@@ -31,9 +31,14 @@ def test_multipliers_repeat_the_images_of_a_class():
     times = order.bincount()
     assert times.tolist() == [1] * 900 + [5] * 90 + [50] * 10
     assert not torch.equal(order, order.sort().values)
-    for wrong in ({"a": 1, "b": 5}, {"a": 1, "b": 5, "c": 1, "d": 2}):
-        with pytest.raises(InputError, match="train.balance.sampling: [cd]: needs one number for each of a, b, c"):
-            balance.epoch(LABELS, CLASSES, wrong)
+
+
+def test_multipliers_of_other_classes_are_refused():
+    for wrong in ({}, {"a": 1, "b": 5}, {"a": 1, "b": 5, "c": 1, "d": 2}):
+        with pytest.raises(InputError, match="x.sampling: [acd]: there must be one number for each of a, b, c"):
+            balance.refuse_unknown(wrong, CLASSES, "x.sampling")
+    balance.refuse_unknown({"c": 1, "b": 1, "a": 1}, CLASSES, "x.sampling")
+    balance.refuse_unknown(0.5, CLASSES, "x.sampling")
 
 
 def test_loss_weights_are_one_on_average_and_balance_the_classes():
