@@ -349,7 +349,7 @@ rule one_shot:
         code=code("one_shot", "attribution", "datasets", "networks", "pruning", "reporting/metrics.py"),
         baseline=lambda job: content(f"{BASELINE}.safetensors".format(**job)),  # from `input` it would not be compared
         settings=lambda job: [
-            STUDY.prune.scores.model_dump(),
+            STUDY.prune.scores.read_by(job.variant if job.kind == "criterion" else "lrp"),
             STUDY.prune.layers.model_dump(),
             STUDY.evaluate.model_dump(exclude={"latency"}),
             STUDY.curves.model_dump(include={"rates", "min_channels"}),

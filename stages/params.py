@@ -236,6 +236,17 @@ class Scores(Section):
     lrp: Lrp
     integration_steps: Positive
 
+    def read_by(self, criterion: Criterion) -> dict:
+        """Return the values that decide what a criterion scores, and nothing of the others."""
+        values = {name: getattr(self, name).get(criterion) for name in ("reduction", "normalisation", "coupled")}
+        if criterion in get_args(Seeing):
+            values |= self.model_dump(include={"references_per_class", "batch_size", "classes", "correct_only"})
+        if criterion == "lrp":
+            values["lrp"] = self.lrp.model_dump()
+        if criterion == "integrated-gradients":
+            values["integration_steps"] = self.integration_steps
+        return values
+
     def refuse_missing(self, criteria: list[Criterion]) -> None:
         """Raise a ValueError if a choice that is made by criterion was not made for one of these."""
         for criterion in criteria:

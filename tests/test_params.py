@@ -1,11 +1,12 @@
 import subprocess
 import sys
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
 from stages.errors import InputError
-from stages.params import load
+from stages.params import Criterion, Seeing, load
 
 
 @pytest.mark.parametrize(
@@ -93,3 +94,18 @@ def test_a_command_answers_bad_input_with_status_2_and_one_line(tmp_path):
     assert len(answer.stderr.splitlines()) == 1
     assert "params.yaml" in answer.stderr
     assert not (tmp_path / "out").exists()
+
+
+def test_the_settings_of_one_criterion_are_not_read_by_another(params):
+    scores = params.prune.scores
+    every = get_args(Criterion)
+    before = {criterion: scores.read_by(criterion) for criterion in every}
+
+    def change(**values):
+        changed = scores.model_copy(update=values)
+        return {criterion for criterion in every if changed.read_by(criterion) != before[criterion]}
+
+    assert change(lrp=scores.lrp.model_copy(update={"amount": "logit"})) == {"lrp"}
+    assert change(coupled=scores.coupled | {"weight": "max"}) == {"weight"}
+    assert change(integration_steps=7) == {"integrated-gradients"}
+    assert change(references_per_class=3) == set(get_args(Seeing))
