@@ -33,8 +33,8 @@ def decode(path: Path) -> Image.Image:
                 raise InputError(
                     f"{path}: has {picture.mode} pixels of more than 8 bits; save it with 8 bits a channel"
                 )
-            ImageOps.exif_transpose(picture, in_place=True)
-            return picture.convert("RGB")
+            ImageOps.exif_transpose(picture, in_place=True)  # which reads the whole file
+            return picture if picture.mode == "RGB" else picture.convert("RGB")
     except UnidentifiedImageError:
         what = "no picture of a kind that Pillow reads" if path.stat().st_size else "empty (0 bytes)"
         raise InputError(f"{path}: is {what}; data.source must hold pictures") from None

@@ -20,6 +20,8 @@ from stages.datasets.source import SPLITS, Source
 from stages.errors import InputError, naming
 from stages.files import replacing, write_json
 
+CHUNK = 16  # pictures that a thread prepares at a time
+
 
 @dataclass(frozen=True)
 class Prepared:
@@ -217,26 +219,29 @@ def write(
 
 
 def _stored(
-    image: Callable[[int], Image.Image], rows: Iterable[int], size: int, threads: int
-) -> Iterator[tuple[np.ndarray, bytes, list[int]]]:
+    image: Callable[[int], Image.Image], rows: Sequence[int], size: int, threads: int
+) -> Iterator[tuple[np.ndarray, bytes, np.ndarray]]:
     """Yield in order what is stored of each picture, its digest and its histogram."""
 
-    def one(row: int) -> tuple[np.ndarray, bytes, list[int]]:
+    def one(row: int) -> tuple[np.ndarray, bytes, np.ndarray]:
         picture = image(row)
         if picture.size != (size, size):
             picture = picture.resize((size, size), Image.Resampling.BILINEAR)
         pixels = np.asarray(picture)
-        return pixels, hashlib.blake2b(pixels.data, digest_size=16).digest(), picture.histogram()
+        return pixels, hashlib.blake2b(pixels.data, digest_size=16).digest(), np.array(picture.histogram())
+
+    def some(start: int) -> list[tuple[np.ndarray, bytes, np.ndarray]]:
+        return [one(row) for row in rows[start : start + CHUNK]]
 
     pool = ThreadPoolExecutor(threads)  # Pillow decodes and resizes without the interpreter's lock
     waiting: deque = deque()
     try:
-        for row in rows:
-            waiting.append(pool.submit(one, row))
-            if len(waiting) > 4 * threads:
-                yield waiting.popleft().result()
+        for start in range(0, len(rows), CHUNK):
+            waiting.append(pool.submit(some, start))
+            if len(waiting) > 2 * threads:
+                yield from waiting.popleft().result()
         while waiting:
-            yield waiting.popleft().result()
+            yield from waiting.popleft().result()
     finally:
         pool.shutdown(cancel_futures=True)
 
