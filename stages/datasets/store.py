@@ -193,11 +193,9 @@ def write(
     std = np.sqrt(histogram @ values**2 / count - mean**2)
     if (std == 0).any():
         raise InputError(f"{folder}: a colour channel has the same value in every training image")
+    found = records.groupby(["split", "label"]).size().to_dict()
     counts = {
-        part: {
-            class_name: int(((records["split"] == part) & (records["label"] == label)).sum())
-            for label, class_name in enumerate(source.classes)
-        }
+        part: {class_name: found.get((part, label), 0) for label, class_name in enumerate(source.classes)}
         for part in SPLITS
     }
     names = records["image_id"].tolist()
