@@ -22,6 +22,7 @@ from stages.files import replacing
 from stages.params import load
 
 TABLE = Path("metrics/pruning.csv")
+PREPARED = Path("data/prepared/dataset.json")
 VERSIONED_CODE = ["stages", "Snakefile", "dvc.yaml", "requirements.lock"]
 
 
@@ -102,6 +103,8 @@ def export_study(name: str) -> None:
     InputError
         There are no results, they are not those of the parameters, or the code is not committed.
     """
+    import pandas as pd
+
     from stages.reporting import tables
 
     rows = _rows()
@@ -113,6 +116,11 @@ def export_study(name: str) -> None:
     page = [
         tables.title(rows),
         tables.markdown(rows),
+        _majority(),
+        "Recall of each class:",
+        tables.classes_markdown(rows),
+        "Size, and milliseconds a forward pass:",
+        tables.latency_markdown(rows, pd.read_csv(metrics / "latency.csv")),
         "After every step:",
         tables.steps_markdown(rows),
         "![accuracy](accuracy.svg)",
@@ -152,6 +160,12 @@ def _export(name: str, command_line: str, files: list[Path], page: list[str]) ->
     with replacing(folder / "README.md") as temporary:
         temporary.write_text("\n\n".join([f"# Results: {name}", head, *page]) + "\n")
     print(f"{folder}/README.md")
+
+
+def _majority() -> str:
+    counts = json.loads(PREPARED.read_text())["counts"]["test"]
+    name, share = max(counts, key=counts.get), max(counts.values()) / sum(counts.values())
+    return f"Always `{name}`: accuracy {share:.4f}, balanced accuracy {1 / len(counts):.4f}."
 
 
 def _refuse_uncommitted() -> None:

@@ -36,43 +36,74 @@ def in_words(table: pd.DataFrame) -> str:
 def title(table: pd.DataFrame) -> str:
     """Return what the table of the last step shows."""
     seeds = table["seed"].nunique()
-    return f"After {table['step'].max()} steps (test split, {seeds} seed{'s, mean' if seeds > 1 else ''}):"
+    spread = f"{seeds} seeds, mean ± standard deviation" if seeds > 1 else "1 seed"
+    return f"After {table['step'].max()} steps (test split, {spread}):"
 
 
 def markdown(table: pd.DataFrame) -> str:
     """Return the last step of every criterion as a Markdown table."""
-    return as_markdown(_last_step_in_words(table).rename_axis("criterion").reset_index())
+    return _with_criterion(_last_step_in_words(table))
 
 
 def steps_markdown(table: pd.DataFrame) -> str:
-    """Return MACs left and accuracy, before and after fine-tuning, of every step as a Markdown table."""
-    whole = baseline(table)
-    mean = table.groupby(["criterion", "step", "phase"], sort=False)[[*SIZES, "accuracy", "balanced_accuracy"]].mean()
-    rows = [
-        {
-            "criterion": criterion,
-            "step": step,
-            **{name: f"{mean.loc[(criterion, step, 'finetuned'), name] / whole[name]:.1%}" for name in SIZES},
-            "accuracy after the cut": f"{mean.loc[(criterion, step, 'pruned'), 'accuracy']:.4f}",
-            "accuracy": f"{mean.loc[(criterion, step, 'finetuned'), 'accuracy']:.4f}",
-        }
-        for criterion, step, phase in mean.index
-        if phase == "finetuned"
-    ]
-    return as_markdown(pd.DataFrame(rows))
+    """Return sizes left and accuracy, before and after fine-tuning, of every step as a Markdown table."""
+    whole = baseline(table)[SIZES]
+    groups = table[table["criterion"] != "baseline"].groupby(["criterion", "step", "phase"], sort=False)
+    measures = {"accuracy after the cut": ("pruned", "accuracy"), "accuracy": ("finetuned", "accuracy")}
+    measures |= {"balanced accuracy": ("finetuned", "balanced_accuracy")}
+    left = groups[SIZES].mean().xs("finetuned", level="phase") / whole
+    texts = left.map("{:.1%}".format)
+    for title, (phase, measure) in measures.items():
+        texts[title] = _spread(groups[measure].mean(), groups[measure].std()).xs(phase, level="phase")
+    return as_markdown(texts.reset_index())
+
+
+def classes_markdown(table: pd.DataFrame) -> str:
+    """Return the recall of each class at the last step, by criterion, as a Markdown table."""
+    recalls = [name for name in table.columns if name.startswith("recall_")]
+    groups = _unpruned_and_last(table).groupby("criterion", sort=False)[recalls]
+    mean, std = groups.mean(), groups.std()
+    texts = {name.removeprefix("recall_"): _spread(mean[name], std[name], digits=3) for name in recalls}
+    return _with_criterion(pd.DataFrame(texts))
+
+
+def latency_markdown(table: pd.DataFrame, latency: pd.DataFrame) -> str:
+    """Return sizes and milliseconds a forward pass (mean over seeds of medians) at the last step, as a Markdown table.
+
+    Parameters
+    ----------
+    latency : DataFrame
+        criterion, seed, step, batch, milliseconds.
+    """
+    sizes = _unpruned_and_last(table).groupby("criterion", sort=False)[SIZES].mean().map("{:,.0f}".format)
+    latency = latency[latency["step"].isin([0, table["step"].max()])].replace({"criterion": {"baseline": "unpruned"}})
+    times = latency.groupby(["criterion", "batch"])["milliseconds"].mean().unstack().map("{:.2f}".format)
+    return _with_criterion(sizes.join(times.add_prefix("ms, batch of ")))
+
+
+def _unpruned_and_last(table: pd.DataFrame) -> pd.DataFrame:
+    kept = (table["phase"] == "baseline") | ((table["phase"] == "finetuned") & (table["step"] == table["step"].max()))
+    return table[kept].replace({"criterion": {"baseline": "unpruned"}})
 
 
 def _last_step_in_words(table: pd.DataFrame) -> pd.DataFrame:
-    whole, kept = baseline(table), last_step(table)
-    pruned = table[(table["phase"] == "pruned") & (table["step"] == table["step"].max())]
-    cut = pruned.groupby("criterion")["accuracy"].mean()
-    rows = {
-        criterion: {name: f"{row[name] / whole[name]:.1%}" for name in SIZES}
-        | {"accuracy after the cut": "" if criterion == "unpruned" else f"{cut[criterion]:.4f}"}
-        | {name.replace("_", " "): f"{row[name]:.4f}" for name in ("accuracy", "balanced_accuracy", "macro_f1")}
-        for criterion, row in [("unpruned", whole), *kept.iterrows()]
-    }
-    return pd.DataFrame.from_dict(rows, orient="index")
+    groups = _unpruned_and_last(table).groupby("criterion", sort=False)
+    texts = (groups[SIZES].mean() / baseline(table)[SIZES]).map("{:.1%}".format)
+    cut = table[(table["phase"] == "pruned") & (table["step"] == table["step"].max())].groupby("criterion")["accuracy"]
+    texts["accuracy after the cut"] = _spread(cut.mean(), cut.std())
+    for name in ("accuracy", "balanced_accuracy", "macro_f1"):
+        texts[name.replace("_", " ")] = _spread(groups[name].mean(), groups[name].std())
+    return texts.fillna("").rename_axis(None)
+
+
+def _with_criterion(table: pd.DataFrame) -> str:
+    return as_markdown(table.rename_axis("criterion").reset_index())
+
+
+def _spread(mean: pd.Series, std: pd.Series, digits: int = 4) -> pd.Series:
+    """Return texts such as `0.8715 ± 0.0020`, or without a standard deviation `0.8715`."""
+    texts = mean.map(f"{{:.{digits}f}}".format)
+    return texts.where(std.isna(), texts + " ± " + std.map(f"{{:.{digits}f}}".format))
 
 
 def as_markdown(table: pd.DataFrame) -> str:

@@ -1,0 +1,60 @@
+import pandas as pd
+import pytest
+
+from stages.reporting import tables
+
+
+def rows(seeds):
+    made = []
+    for seed in range(seeds):
+        for criterion, step, phase, size, accuracy in (
+            ("baseline", 0, "baseline", 1000, 0.9),
+            ("lrp", 1, "pruned", 500, 0.5),
+            ("lrp", 1, "finetuned", 500, 0.8),
+            ("lrp", 2, "pruned", 250, 0.4),
+            ("lrp", 2, "finetuned", 250, 0.7),
+        ):
+            found = accuracy + 0.02 * seed
+            made.append(
+                {"criterion": criterion, "seed": seed, "step": step, "phase": phase}
+                | dict.fromkeys(tables.SIZES, size)
+                | dict.fromkeys(["accuracy", "balanced_accuracy", "macro_f1"], found)
+                | {"recall_nv": found + 0.05, "recall_mel": found - 0.05}
+            )
+    return pd.DataFrame(made)
+
+
+def test_the_last_step_is_beside_the_unpruned_network():
+    text = tables.markdown(rows(1)).splitlines()
+    assert text[2] == "| unpruned | 100.0% | 100.0% | 100.0% |  | 0.9000 | 0.9000 | 0.9000 |"
+    assert text[3] == "| lrp | 25.0% | 25.0% | 25.0% | 0.4000 | 0.7000 | 0.7000 | 0.7000 |"
+    assert len(text) == 4
+
+
+def test_seeds_give_a_mean_and_a_standard_deviation():
+    assert "| 25.0% | 0.4200 ± 0.0200 | 0.7200 ± 0.0200 |" in tables.markdown(rows(3))
+    assert "3 seeds, mean ± standard deviation" in tables.title(rows(3))
+    assert "| lrp | 1 | 50.0% | 50.0% | 50.0% | 0.5200 ± 0.0200 | 0.8200 ± 0.0200 |" in tables.steps_markdown(rows(3))
+
+
+def test_each_class_has_its_recall_and_each_network_its_time():
+    text = tables.classes_markdown(rows(3)).splitlines()
+    assert text[0] == "| criterion | nv | mel |"
+    assert text[2:] == ["| unpruned | 0.970 ± 0.020 | 0.870 ± 0.020 |", "| lrp | 0.770 ± 0.020 | 0.670 ± 0.020 |"]
+    latency = pd.DataFrame(
+        [["baseline", seed, 0, batch, batch + seed] for seed in range(3) for batch in (1, 32)]
+        + [["lrp", seed, step, batch, step * batch] for seed in range(3) for step in (1, 2) for batch in (1, 32)],
+        columns=["criterion", "seed", "step", "batch", "milliseconds"],
+    )
+    text = tables.latency_markdown(rows(3), latency).splitlines()
+    assert text[2:] == [
+        "| unpruned | 1,000 | 1,000 | 1,000 | 2.00 | 33.00 |",
+        "| lrp | 250 | 250 | 250 | 2.00 | 64.00 |",
+    ]
+
+
+def test_the_order_is_that_of_the_criteria():
+    both = pd.concat([rows(2), rows(2).query("criterion == 'lrp'").replace("lrp", "weight")], ignore_index=True)
+    table = tables.pruning_table(both, ["weight", "lrp"])
+    assert list(dict.fromkeys(table["criterion"])) == ["baseline", "weight", "lrp"]
+    assert tables.last_step(table)["accuracy"].to_dict() == pytest.approx({"weight": 0.71, "lrp": 0.71})
