@@ -206,7 +206,7 @@ def test_results_are_exported_with_what_made_them(study):
     assert f"| {accuracy:.4f} |" in page
     assert "Recall of each class" in page
     assert "ms, batch of 1 |" in page
-    assert "Always `t-shirt`: accuracy 0.1000, balanced accuracy 0.1000." in page
+    assert "Always `ankle-boot`: accuracy 0.1000, balanced accuracy 0.1000." in page
     study.edit(prune__steps=3)
     study.run("git", "commit", "-q", "-a", "-m", "not run")
     assert "`dvc repro` makes it" in study.run("python", "-m", "stages.study", "export", "small", status=2)
