@@ -64,7 +64,7 @@ bench-jobs: $(READY)  ## two jobs of one thread at a time against one of two (ne
 bench-data: $(READY)  ## preparing data against a bare loop, loading them against a training step (1 minute)
 	@python -m benchmarks.data
 
-bench-relevance: $(READY)  ## relevance against a training step and zennit's composite (4 minutes)
+bench-relevance: $(READY)  ## relevance against a training step and zennit's composites (10 minutes)
 	@python -m benchmarks.relevance
 
 lock:  ## resolve requirements.lock anew from pyproject.toml

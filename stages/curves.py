@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from stages import command
 from stages.errors import naming
 from stages.files import replacing
-from stages.params import Params, load
+from stages.params import OF_THE_USER, Params, load
 from stages.reporting import plots, tables
 
 
@@ -40,7 +40,7 @@ def main() -> None:
 
 
 def _introduction(params: Params) -> str:
-    source = params.data.source if params.data.name in ("image-folder", "csv") else params.data.name
+    source = params.data.source if params.data.name in OF_THE_USER else params.data.name
     curves, seeds = params.curves, len(params.seeds)
     over = f"{seeds} baselines, mean ± standard deviation" if seeds > 1 else "one baseline"
     return (

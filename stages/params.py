@@ -26,6 +26,7 @@ Composite = Literal[
     "epsilon-plus", "epsilon-plus-flat", "epsilon-plus-box", "epsilon-gamma-box",
     "z", "epsilon", "zplus", "alpha-beta", "gamma",
 ]  # fmt: skip
+OF_THE_USER = ("image-folder", "csv")  # data sets that their source names, not their kind
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 Positive = Annotated[int, Field(ge=1)]
 Count = Annotated[int, Field(ge=0)]
@@ -92,7 +93,7 @@ class Data(Section):
 
     @model_validator(mode="after")
     def _fit_together(self):
-        own = self.name in ("image-folder", "csv")
+        own = self.name in OF_THE_USER
         if self.table and not own:
             raise ValueError(f"table: {self.name} has its own; null, or name: image-folder | csv")
         if self.classes and not own:

@@ -92,7 +92,8 @@ def to_source(
         _refuse_unknown(path, table, "split", ["", *SPLITS])
     without_file = table.index[~table["image_id"].isin(files.keys())]
     left_out = [f"row {line}: {name} has no picture" for line, name in table["image_id"].loc[without_file].items()]
-    left_out += [f"{files[name]} has no row" for name in files.keys() - set(table["image_id"])]
+    known = set(table["image_id"])
+    left_out += [f"{file} has no row" for name, file in files.items() if name not in known]
     if left_out and not allow_missing:
         raise InputError(
             f"{path}: {len(without_file)} rows without a picture and {len(left_out) - len(without_file)} pictures "
@@ -121,7 +122,7 @@ def to_source(
         except InputError as error:
             raise InputError(f"{path}: row {lines[row]}: {error}") from None
 
-    return Source(classes, records, image, sorted(left_out))
+    return Source(classes, records, image, left_out)
 
 
 def _refuse_unknown(path: Path, table: pd.DataFrame, column: str, known: list[str]) -> None:

@@ -38,13 +38,17 @@ def _uniform(count: int, low: float, high: float, like: torch.Tensor) -> torch.T
     return torch.empty(count).uniform_(low, high).to(like.device)
 
 
+def _half(images: torch.Tensor) -> torch.Tensor:
+    """Return which half of the images, each by its own draw, is to be mirrored."""
+    return _uniform(len(images), 0, 1, images) < 0.5
+
+
 def _moved(images: torch.Tensor, settings: Augment) -> torch.Tensor:
     """Mirror and move by whole pixels: no value changes."""
     count, _, height, width = images.shape
     for wanted, axis in ((settings.flip, 3), (settings.flip_vertical, 2)):
         if wanted:
-            mirrored = torch.rand(count, device="cpu").to(images.device) < 0.5
-            images = torch.where(mirrored.view(-1, 1, 1, 1), images.flip(axis), images)
+            images = torch.where(_half(images).view(-1, 1, 1, 1), images.flip(axis), images)
     if shift := settings.shift:
         top, left = torch.randint(0, 2 * shift + 1, (2, count, 1), device="cpu").to(images.device)
         rows = (top + torch.arange(height, device=images.device)).view(count, 1, height, 1)
@@ -72,7 +76,7 @@ def _mapped(images: torch.Tensor, settings: Augment) -> torch.Tensor:
         moves = torch.randint(-settings.shift, settings.shift + 1, (2, count), device="cpu").to(images.device)
         x, y = x + 2 * moves[0] / width, y + 2 * moves[1] / height
     signs = [
-        1 - 2 * (_uniform(count, 0, 1, images) < 0.5).float() if wanted else torch.ones_like(area)
+        1 - 2 * _half(images).float() if wanted else torch.ones_like(area)
         for wanted in (settings.flip, settings.flip_vertical)
     ]
     angle = _uniform(count, -settings.rotate, settings.rotate, images).deg2rad()
