@@ -105,7 +105,7 @@ def test_the_settings_of_one_criterion_are_not_read_by_another(params):
         changed = scores.model_copy(update=values)
         return {criterion for criterion in every if changed.read_by(criterion) != before[criterion]}
 
-    assert change(lrp=scores.lrp.model_copy(update={"amount": "logit"})) == {"lrp"}
+    assert change(lrp=scores.lrp.model_copy(update={"amount": "one"})) == {"lrp"}
     assert change(coupled=scores.coupled | {"weight": "max"}) == {"weight"}
     assert change(integration_steps=7) == {"integrated-gradients"}
     assert change(references_per_class=3) == set(get_args(Seeing))
