@@ -7,10 +7,10 @@ VENV := .venv
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 READY := $(VENV)/.ready
 
-.PHONY: help env run status test test-slow lint lock clean toy curves results-default results-toy bench-data bench-jobs bench-relevance
+.PHONY: help env run status test test-slow lint lock clean toy curves results-toy bench-data bench-jobs bench-relevance
 
 help:  ## list the targets
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /\1\t/' | expand -t 18
+	@grep -hE '^[a-z%-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z%-]+):[^#]*## /\1\t/' | expand -t 18
 
 env: $(READY)  ## the environment in .venv (3 minutes, 6.5 GB)
 
@@ -52,11 +52,11 @@ toy: $(READY)  ## the toy study of Yeom et al. (2021): table and figure in metri
 curves: $(READY)  ## the study's baselines pruned at once, without fine-tuning (metrics/curves; after make run)
 	@python -m stages.run curves
 
-results-toy: $(READY)  ## export the toy study to docs/results/toy
+results-toy: $(READY)  ## export the toy study to docs/results-toy.md
 	@python -m stages.study export toy --of toy
 
-results-default: $(READY)  ## export the default study's small results to docs/results/default
-	@python -m stages.study export default
+results-%: $(READY)  ## export the study's small results to docs/results/%, with a page: docs/results-%.md
+	@python -m stages.study export $*
 
 bench-jobs: $(READY)  ## two jobs of one thread at a time against one of two (needs a finished study)
 	@python -m benchmarks.jobs

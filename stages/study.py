@@ -5,12 +5,13 @@ By hand::
     python -m stages.study check            # params.yaml against its schema
     python -m stages.study status           # which stages are done, and the jobs that would run for the others
     python -m stages.study table            # the table of the last study, and where its plots are
-    python -m stages.study export NAME      # its small results to docs/results/NAME, with what made them
+    python -m stages.study export NAME      # its small results to docs/results/NAME, a page to docs/results-NAME.md
     python -m stages.study export NAME --of toy       # the same for `make toy` and `make curves`
 """
 
 import json
 import platform
+import re
 import shutil
 import subprocess
 from importlib.metadata import version
@@ -96,7 +97,7 @@ def table() -> None:
 
 
 def export_study(name: str) -> None:
-    """Copy the study's small results and its parameters to docs/results/NAME, with a page that says what made them.
+    """Copy the study's small results and parameters to docs/results/NAME; docs/results-NAME.md shows what made them.
 
     Raises
     ------
@@ -130,7 +131,7 @@ def export_study(name: str) -> None:
 
 
 def export_target(name: str, target: str) -> None:
-    """Copy what a target beside the study made to docs/results/NAME, with a page that says what made it.
+    """Do as `export_study` for what a target beside the study made.
 
     Raises
     ------
@@ -147,19 +148,20 @@ def export_target(name: str, target: str) -> None:
 
 
 def _export(name: str, command_line: str, files: list[Path], page: list[str]) -> None:
-    folder = Path("docs/results") / name
+    folder, file = Path("docs/results") / name, Path(f"docs/results-{name}.md")
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     for source in [run.PARAMS, *files]:
         shutil.copy(source, folder)
     packages = ", ".join(f"{package} {version(package)}" for package in ("torch", "zennit", "torch-pruning"))
     head = (
-        f"Made at commit {_output('git', 'rev-parse', 'HEAD')} by `{command_line}`, with the params.yaml beside this "
-        f"page, on {_processor()} (Python {platform.python_version()}, {packages})."
+        f"Made at commit {_output('git', 'rev-parse', 'HEAD')} by `{command_line}`, with "
+        f"[these parameters](params.yaml), on {_processor()} (Python {platform.python_version()}, {packages})."
     )
-    with replacing(folder / "README.md") as temporary:
-        temporary.write_text("\n\n".join([f"# Results: {name}", head, *page]) + "\n")
-    print(f"{folder}/README.md")
+    text = "\n\n".join([f"# Results: {name}", head, *page]) + "\n"
+    with replacing(file) as temporary:
+        temporary.write_text(re.sub(r"\]\(", f"](results/{name}/", text))
+    print(file)
 
 
 def _majority() -> str:

@@ -199,7 +199,7 @@ def test_no_fine_tuning_is_a_study_too(study):
 def test_results_are_exported_with_what_made_them(study):
     commit = study.run("git", "rev-parse", "HEAD").strip()
     study.run("python", "-m", "stages.study", "export", "small")
-    page = study.read("docs/results/small/README.md")
+    page = study.read("docs/results-small.md")
     assert commit in page
     assert study.read("docs/results/small/params.yaml") == study.read("params.yaml")
     accuracy = json.loads(study.read("metrics/summary.json"))["lrp"]["accuracy"]

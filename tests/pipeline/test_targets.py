@@ -25,7 +25,7 @@ def test_the_toy_study_runs_alone_and_only_when_something_changed(fresh):
 
     assert "Nothing to be done" in fresh.run(*TOY)
     fresh.run("python", "-m", "stages.study", "export", "toy", "--of", "toy")
-    page = fresh.read("docs/results/toy/README.md")
+    page = fresh.read("docs/results-toy.md")
     assert fresh.run("git", "rev-parse", "HEAD").strip() in page
     assert "| moons | lrp |" in page
     fresh.edit(toy__removed=900)
