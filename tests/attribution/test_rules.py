@@ -115,6 +115,18 @@ def test_a_rule_equals_its_matrix_twin(name, kind, nonnegative):
 
 
 @pytest.mark.parametrize("kind", LAYERS)
+@pytest.mark.parametrize("name", TWINS)
+@pytest.mark.parametrize("nonnegative", [True, False])
+def test_under_a_rule_a_layer_computes_the_same_with_its_bias(name, kind, nonnegative):
+    layer, _, x, _ = example(kind, nonnegative)
+    assert layer.bias.abs().min() > 1e-4
+    before = layer(x)
+    handle = TWINS[name][0]().register(layer)
+    assert torch.allclose(layer(x.requires_grad_()), before, rtol=1e-12, atol=1e-12)
+    handle.remove()
+
+
+@pytest.mark.parametrize("kind", LAYERS)
 @pytest.mark.parametrize("rule", [ZPlus, AlphaBeta])
 def test_one_term_is_enough_where_no_input_is_negative(kind, rule):
     layer, _, x, relevance = example(kind, nonnegative=True)

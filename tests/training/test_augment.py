@@ -82,6 +82,18 @@ def test_a_crop_is_resized_as_torchvision_does(drawn):
         assert (found - wanted)[:, 1:-1, 1:-1].abs().max() < 1e-5  # at the border ours looks beyond the crop
 
 
+def test_a_turn_comes_before_the_crop(drawn):
+    torch.manual_seed(0)
+    images = functional.resize(torch.rand(2, 3, 4, 6), [48, 80])  # smooth: ours are interpolated once, theirs twice
+    angles, top, left, height, width = [20.0, -35.0], 24, 8, 12, 20
+    area = [height * width / (48 * 80)] * 2
+    drawn(area, [0.0] * 2, [2 * left / (80 - width) - 1] * 2, [2 * top / (48 - height) - 1] * 2, angles)
+    for image, angle, found in zip(images, angles, augment(images, settings(crop=0.05, rotate=40.0)), strict=True):
+        turned = functional.rotate(image, -angle, InterpolationMode.BILINEAR)
+        wanted = functional.resized_crop(turned, top, left, height, width, [48, 80], antialias=False)
+        assert (found - wanted)[:, 4:-4, 4:-4].abs().max() < 0.02  # at the border ours looks beyond the crop
+
+
 @pytest.mark.parametrize("least", [0.3, 0.9])
 def test_crops_have_at_least_the_area_asked_for_and_lie_inside(least):
     torch.manual_seed(0)

@@ -4,9 +4,11 @@ import itertools
 
 import pytest
 import torch
+from torch.nn.functional import cross_entropy
 
 from stages.errors import InputError
 from stages.params import Balance
+from stages.training import loop
 from stages.training.loop import fit
 
 CPU = torch.device("cpu")
@@ -151,3 +153,18 @@ def test_what_was_drawn_and_weighed_is_in_the_history(build, architecture, prepa
             assert sum(drawn) == sum(counts) // 32 * 32  # whole batches
             assert drawn[3] > 4 * counts[3]
             assert f"loss_weight_{names[3]}" not in row
+
+
+def test_the_weights_of_classes_are_those_of_the_loss(build, architecture, prepared, settings, tmp_path, monkeypatch):
+    seen = []
+
+    def spy(logits, labels, weights=None, **others):
+        seen.append(None if weights is None else weights.tolist())
+        return cross_entropy(logits, labels, weights, **others)
+
+    monkeypatch.setattr(loop, "cross_entropy", spy)
+    balance = Balance(sampling=0.0, loss=1.0)
+    ((row,),) = train(build("resnet8"), architecture, prepared, settings(epochs=1, balance=balance), tmp_path / "s")[1:]
+    assert seen and all(each == [row[f"loss_weight_{name}"] for name in prepared.classes] for each in seen)
+    train(build("resnet8"), architecture, prepared, settings(epochs=1), tmp_path / "s")
+    assert seen[-1] is None
