@@ -28,10 +28,12 @@ PRUNED = "models/pruned/{criterion}/seed{seed}/step{step}"
 TRAINED = f"{WORK}/train/{{key}}/seed{{seed}}"
 STEP = f"{WORK}/prune/{{key}}/{{criterion}}/seed{{seed}}/step{{step}}"
 EVALUATED = f"{WORK}/evaluate/{{key}}/{{criterion}}/seed{{seed}}"
+PREDICTIONS = "metrics/predictions/{criterion}/seed{seed}.parquet"
 HISTORY = ".history.csv"
 OF_A_BASELINE = [HISTORY, ".safetensors"]
 OF_A_STEP = [HISTORY, ".scores.npz", ".diagnostics.json", ".plan.json", ".pruned.safetensors", ".safetensors"]
 PLOTS = expand("metrics/plots/{name}.svg", name=["accuracy", "balanced_accuracy", "layers", "training"])
+COMPARISON = ["levels", "areas", "pairs", "stability", "levels_latency", "areas_latency", "pairs_latency"]
 METRICS = ["baseline.json", "summary.json", "pruning.csv", "layers.csv", "history.csv", "latency.csv"]
 
 
@@ -78,6 +80,7 @@ def content(file):
 rule all:
     input:
         expand("metrics/{name}", name=METRICS),
+        expand("metrics/comparison/{name}.csv", name=COMPARISON),
         PLOTS,
 
 
@@ -102,7 +105,7 @@ rule stage_prune:
 rule stage_evaluate:
     input:
         rules.all.input,
-        expand("metrics/predictions/{criterion}/seed{seed}.parquet", criterion=["baseline", *CRITERIA], seed=SEEDS),
+        expand(PREDICTIONS, criterion=["baseline", *CRITERIA], seed=SEEDS),
 
 
 # The jobs. Every input is ancient(): what a file holds is decided by the key in its path or by the DVC stage before,
@@ -247,6 +250,22 @@ rule compare:
         " 2>&1 | tee {log:q}"
 
 
+rule statistics:
+    input:
+        study=ancient(PARAMS),
+        pruning=ancient("metrics/pruning.csv"),
+        latency=ancient("metrics/latency.csv"),
+        predictions=ancient(expand(PREDICTIONS, criterion=["baseline", *CRITERIA], seed=SEEDS)),
+    output:
+        expand("metrics/comparison/{name}.csv", name=COMPARISON),
+    log:
+        "logs/statistics.log",
+    threads: STUDY.evaluate.threads
+    shell:
+        "python -m stages.statistics --params {input.study:q} --pruning {input.pruning:q} --latency {input.latency:q}"
+        " --predictions {input.predictions:q} --folder metrics/comparison 2>&1 | tee {log:q}"
+
+
 # Finished files go from the work folder, which DVC never touches, to the outputs that DVC versions. Each rule names the
 # history alone as its input. Jobs write it last, so where it is, the rest is. And Snakemake stamps outputs one after
 # another: a linked input is stamped with its output, and one further down the list would seem newer than those above.
@@ -284,7 +303,7 @@ rule publish_predictions:
     input:
         lambda file: ancient(of_chain(file.criterion, file.seed, ".parquet")),
     output:
-        "metrics/predictions/{criterion}/seed{seed}.parquet",
+        PREDICTIONS,
     log:
         "logs/publish/predictions/{criterion}/seed{seed}.log",
     shell:

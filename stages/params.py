@@ -286,11 +286,24 @@ class Latency(Section):
     threads: Positive
 
 
+class Comparison(Section):
+    """At which sizes criteria are compared, and how often intervals and tests draw."""
+
+    shares: Annotated[list[Annotated[float, Field(gt=0, lt=1)]], Field(min_length=1)]
+    resamples: Annotated[int, Field(ge=100)]
+
+    @model_validator(mode="after")
+    def _shares_differ(self):
+        _refuse_repeats("shares", self.shares)
+        return self
+
+
 class Evaluate(Section):
     """How checkpoints are measured."""
 
     batch_size: Positive
     threads: Positive
+    comparison: Comparison
     latency: Latency
 
 

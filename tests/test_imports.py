@@ -11,7 +11,7 @@ import yaml
 
 STAGES = yaml.safe_load(Path("dvc.yaml").read_text())["stages"]
 MODULES = {path.with_suffix("").as_posix().replace("/", "."): path for path in Path("stages").rglob("*.py")}
-STAGE_MODULES = {"prepare", "train", "relevance", "prune", "evaluate", "latency", "compare"} | {
+STAGE_MODULES = {"prepare", "train", "relevance", "prune", "evaluate", "latency", "compare", "statistics"} | {
     "toy_problem",
     "toy",
     "one_shot",
@@ -99,6 +99,7 @@ def test_nothing_imports_a_stage_module_and_the_library_knows_no_caller():
         ("evaluate", {"torch", "torchvision", "pandas"}),
         ("latency", {"torch", "torchvision"}),
         ("compare", {"pandas", "matplotlib"}),
+        ("statistics", {"pandas"}),
         ("toy_problem", {"torch", "torchvision", "pandas", "zennit", "torch_pruning"}),
         ("one_shot", {"torch", "torchvision", "pandas", "zennit", "torch_pruning"}),
         ("curves", {"pandas", "matplotlib"}),

@@ -58,6 +58,21 @@ def test_accuracy_follows_from_the_published_predictions(finished):
     assert chosen["image_id"].is_unique
 
 
+def test_criteria_at_equal_size_lie_between_their_steps(finished):
+    table = pd.read_csv(finished.folder / "metrics/pruning.csv")
+    chain = table[
+        (table["criterion"] == "baseline") | ((table["criterion"] == "lrp") & (table["phase"] == "finetuned"))
+    ]
+    left = (chain["filters"] / chain["filters"].iloc[0]).to_numpy()
+    levels = pd.read_csv(finished.folder / "metrics/comparison/levels.csv").query("axis == 'filters' and share == 0.8")
+    both = levels.query("phase == 'finetuned' and metric == 'accuracy'").set_index("criterion")["mean"]
+    assert both["lrp"] == pytest.approx(np.interp(0.8, left[::-1], chain["accuracy"].to_numpy()[::-1]), abs=1e-5)
+    pair = pd.read_csv(finished.folder / "metrics/comparison/pairs.csv").query("axis == 'filters' and share == 0.8")
+    (difference,) = pair.query("phase == 'finetuned' and metric == 'accuracy'")["difference"]
+    assert difference == pytest.approx(both["lrp"] - both["weight"], abs=1e-5)
+    assert set(pd.read_csv(finished.folder / "metrics/comparison/areas_latency.csv")["axis"]) == {"latency_1"}
+
+
 def test_the_plan_says_what_was_removed(finished):
     folder = finished.folder / "models/pruned/lrp/seed0"
     plans = [json.loads((folder / f"step{n}.plan.json").read_text()) for n in (1, 2)]

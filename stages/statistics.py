@@ -1,0 +1,118 @@
+"""Stage statistics: the criteria at equal size, with intervals and tests, from predictions that were made before.
+
+By hand::
+
+    python -m stages.statistics --params params.yaml --pruning metrics/pruning.csv --latency metrics/latency.csv \
+        --predictions metrics/predictions/baseline/seed0.parquet metrics/predictions/lrp/seed0.parquet … \
+        --folder metrics/comparison
+
+Measured times differ from run to run, so what is compared at equal latency is in tables of its own.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from stages import command
+from stages.errors import InputError, naming
+from stages.files import replacing
+from stages.params import load
+from stages.reporting import comparison, tables
+
+PHASES = ("pruned", "finetuned")
+
+
+def main() -> None:
+    """Run the stage."""
+    parser = command.parser(
+        "stages.statistics",
+        __doc__,
+        pruning="table of `stages.compare`",
+        latency="table of `stages.latency`",
+        folder="folder of tables to write",
+    )
+    parser.add_argument("--predictions", type=Path, nargs="+", required=True, help="of `stages.evaluate`")
+    arguments = parser.parse_args()
+    params = load(arguments.params).evaluate.comparison
+    with naming("pruning, latency and predictions"):
+        table = pd.read_csv(arguments.pruning)
+        sizes = shares_left(table, pd.read_csv(arguments.latency))
+        correct, labels = read_predictions(arguments.predictions)
+    latencies = [axis for axis in sizes if axis not in tables.SIZES]
+    _write(arguments.folder / "stability.csv", comparison.stability(table, params.resamples))
+    for axes, suffix in ((tables.SIZES, ""), (latencies, "_latency")):
+        found = {"levels": [], "areas": [], "pairs": []}
+        for phase in PHASES:
+            chains = assemble(sizes, correct, phase)
+            for axis in axes:
+                compared = {
+                    "levels": comparison.levels(chains, labels, axis, params.shares),
+                    "areas": comparison.areas(chains, labels, axis),
+                    "pairs": comparison.pairs(chains, labels, axis, params.shares, params.resamples),
+                }
+                for name, rows in compared.items():
+                    rows.insert(0, "phase", phase)
+                    found[name].append(rows)
+        for name, parts in found.items():
+            _write(arguments.folder / f"{name}{suffix}.csv", pd.concat(parts, ignore_index=True))
+
+
+def shares_left(table: pd.DataFrame, latency: pd.DataFrame) -> pd.DataFrame:
+    """Return what is left of the unpruned network of the same seed, by criterion, seed and step (0: unpruned).
+
+    Returns
+    -------
+    DataFrame
+        A column an axis: filters, params, macs, and `latency_<n>` for each batch size n that was timed.
+    """
+    keys = ["criterion", "seed", "step"]
+    sizes = table[table["phase"] != "pruned"].set_index(keys)[tables.SIZES]
+    times = latency.pivot(index=keys, columns="batch", values="milliseconds").add_prefix("latency_")
+    sizes = sizes.join(times)
+    whole = sizes.loc["baseline"].droplevel("step")
+    return sizes / whole.reindex(sizes.index.get_level_values("seed")).to_numpy()
+
+
+def read_predictions(files: list[Path]) -> tuple[dict[tuple, np.ndarray], np.ndarray]:
+    """Return which images are right, by criterion, seed, step and phase (bool, N), and the images' classes (int, N).
+
+    Raises
+    ------
+    InputError
+        The files are not of the same images in the same order.
+    """
+    correct, images = {}, None
+    for file in files:
+        rows = pd.read_parquet(file)
+        labels = rows["label"].to_numpy()
+        right = rows.filter(like="probability_").to_numpy().argmax(axis=1) == labels
+        for (step, phase), group in rows.groupby(["step", "phase"], sort=False):
+            if images is None:
+                images, truth = group["image_id"].to_numpy(), labels[group.index]
+            if not np.array_equal(images, group["image_id"]):
+                raise InputError(f"{file}: step {step} {phase}: not the images of {files[0]} in their order")
+            correct[file.parent.name, int(file.stem.removeprefix("seed")), step, phase] = right[group.index]
+    return correct, truth
+
+
+def assemble(
+    sizes: pd.DataFrame, correct: dict[tuple, np.ndarray], phase: str
+) -> dict[tuple[str, int], comparison.Chain]:
+    """Return the chains of the study, in the order of its criteria, as they are in one phase of each step."""
+    chains = {}
+    for criterion, seed in dict.fromkeys(key[:2] for key in correct if key[0] != "baseline"):
+        left = pd.concat([sizes.loc[["baseline"], [seed], :], sizes.loc[[criterion], [seed], :]])
+        steps = range(1, len(left))
+        right = [correct["baseline", seed, 0, "baseline"], *(correct[criterion, seed, step, phase] for step in steps)]
+        chains[criterion, seed] = comparison.Chain(np.stack(right), {axis: left[axis].to_numpy() for axis in left})
+    return chains
+
+
+def _write(path: Path, table: pd.DataFrame) -> None:
+    with replacing(path) as temporary:
+        table.to_csv(temporary, index=False, float_format="%.6g")
+
+
+if __name__ == "__main__":
+    command.run(main)

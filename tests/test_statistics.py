@@ -1,0 +1,72 @@
+import numpy as np
+import pandas as pd
+import pytest
+
+from stages import statistics
+from stages.errors import InputError
+from stages.reporting import comparison
+
+
+def predictions(folder, criterion, seed, steps, images=("a", "b", "c")):
+    """Write predictions of two classes; step n has the last n images wrong after fine-tuning, all after the cut."""
+    rows = []
+    for step, phase in steps:
+        wrong = {"baseline": 0, "pruned": len(images), "finetuned": step}[phase]
+        for position, image in enumerate(images):
+            right = position < len(images) - wrong
+            label = position % 2
+            rows.append([step, phase, image, label, *((0.9, 0.1) if right == (label == 0) else (0.1, 0.9))])
+    file = folder / criterion / f"seed{seed}.parquet"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    columns = ["step", "phase", "image_id", "label", "probability_no", "probability_yes"]
+    pd.DataFrame(rows, columns=columns).to_parquet(file)
+    return file
+
+
+CHAIN = [(1, "pruned"), (1, "finetuned"), (2, "pruned"), (2, "finetuned")]
+
+
+@pytest.fixture
+def files(tmp_path):
+    return [predictions(tmp_path, "baseline", 7, [(0, "baseline")]), predictions(tmp_path, "lrp", 7, CHAIN)]
+
+
+@pytest.fixture
+def sizes():
+    table = pd.DataFrame(
+        [["baseline", 7, 0, "baseline", 100], ["lrp", 7, 1, "pruned", 60], ["lrp", 7, 1, "finetuned", 60]]
+        + [["lrp", 7, 2, "pruned", 30], ["lrp", 7, 2, "finetuned", 30]],
+        columns=["criterion", "seed", "step", "phase", "macs"],
+    ).assign(filters=lambda rows: rows["macs"], params=lambda rows: rows["macs"])
+    latency = pd.DataFrame(
+        [["baseline", 7, 0, 1, 4.0], ["lrp", 7, 1, 1, 3.0], ["lrp", 7, 2, 1, 2.0]],
+        columns=["criterion", "seed", "step", "batch", "milliseconds"],
+    )
+    return statistics.shares_left(table, latency)
+
+
+def test_sizes_are_shares_of_the_unpruned_network(sizes):
+    assert sizes.loc[("lrp", 7, 2)].to_dict() == {"filters": 0.3, "params": 0.3, "macs": 0.3, "latency_1": 0.5}
+    assert (sizes.loc[("baseline", 7, 0)] == 1).all()
+
+
+def test_a_chain_starts_at_the_unpruned_network(files, sizes):
+    correct, labels = statistics.read_predictions(files)
+    assert labels.tolist() == [0, 1, 0]
+    chain = statistics.assemble(sizes, correct, "finetuned")["lrp", 7]
+    assert chain.correct.tolist() == [[True] * 3, [True, True, False], [True, False, False]]
+    assert chain.left["macs"] == pytest.approx([1, 0.6, 0.3])
+    assert not statistics.assemble(sizes, correct, "pruned")["lrp", 7].correct[1:].any()
+
+
+def test_predictions_of_other_images_are_refused(tmp_path, files):
+    files.append(predictions(tmp_path, "weight", 7, CHAIN, images=("a", "c", "b")))
+    with pytest.raises(InputError, match="weight/seed7.parquet: step 1 pruned: not the images of .*baseline"):
+        statistics.read_predictions(files)
+
+
+def test_one_seed_has_no_interval_over_seeds(files, sizes):
+    correct, labels = statistics.read_predictions(files)
+    found = comparison.levels(statistics.assemble(sizes, correct, "finetuned"), labels, "latency_1", [0.75])
+    assert found["mean"].tolist() == pytest.approx([2 / 3, 3 / 4])  # one class half right, the other all
+    assert np.isnan(found["low"]).all()
