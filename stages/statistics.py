@@ -20,7 +20,7 @@ from stages.files import replacing
 from stages.params import load
 from stages.reporting import comparison, tables
 
-PHASES = ("pruned", "finetuned")
+PHASES = {"pruned": "right after the cut", "finetuned": "after fine-tuning"}
 
 
 def main() -> None:
@@ -40,22 +40,25 @@ def main() -> None:
         sizes = shares_left(table, pd.read_csv(arguments.latency))
         correct, labels = read_predictions(arguments.predictions)
     latencies = [axis for axis in sizes if axis not in tables.SIZES]
-    _write(arguments.folder / "stability.csv", comparison.stability(table, params.resamples))
+    compared = {"stability": comparison.stability(table, params.resamples)}
     for axes, suffix in ((tables.SIZES, ""), (latencies, "_latency")):
         found = {"levels": [], "areas": [], "pairs": []}
         for phase in PHASES:
             chains = assemble(sizes, correct, phase)
             for axis in axes:
-                compared = {
+                of_axis = {
                     "levels": comparison.levels(chains, labels, axis, params.shares),
                     "areas": comparison.areas(chains, labels, axis),
                     "pairs": comparison.pairs(chains, labels, axis, params.shares, params.resamples),
                 }
-                for name, rows in compared.items():
-                    rows.insert(0, "phase", phase)
-                    found[name].append(rows)
-        for name, parts in found.items():
-            _write(arguments.folder / f"{name}{suffix}.csv", pd.concat(parts, ignore_index=True))
+                for name, rows in of_axis.items():
+                    found[name].append(rows.assign(phase=phase))
+        compared |= {f"{name}{suffix}": pd.concat(parts, ignore_index=True) for name, parts in found.items()}
+    for name, rows in compared.items():
+        with replacing(arguments.folder / f"{name}.csv") as temporary:
+            rows.to_csv(temporary, index=False, float_format="%.6g")
+    with replacing(arguments.folder / "page.md") as temporary:
+        temporary.write_text(page(compared["levels"], compared["pairs"], compared["stability"]))
 
 
 def shares_left(table: pd.DataFrame, latency: pd.DataFrame) -> pd.DataFrame:
@@ -109,9 +112,31 @@ def assemble(
     return chains
 
 
-def _write(path: Path, table: pd.DataFrame) -> None:
-    with replacing(path) as temporary:
-        table.to_csv(temporary, index=False, float_format="%.6g")
+def page(levels: pd.DataFrame, pairs: pd.DataFrame, stability: pd.DataFrame) -> str:
+    """Return what the criteria are worth at equal MACs, as Markdown; a table that would be empty is left out."""
+    levels, pairs = (_where(table, axis="macs", metric="balanced_accuracy") for table in (levels, pairs))
+    parts = []
+    if not (finetuned := _where(levels, phase="finetuned")).empty:
+        parts.append(
+            "Balanced accuracy after fine-tuning where this part of the MACs is left (95 % interval over seeds):"
+        )
+        parts.append(tables.levels_markdown(finetuned))
+    for other in ("random", "lrp"):
+        for phase, when in PHASES.items():
+            if not (differences := tables.differences_to(_where(pairs, phase=phase), other)).empty:
+                title = (
+                    f"Balanced accuracy less that of {other}, {when}, at equal MACs (p corrected for pairs and sizes)."
+                )
+                parts.append(f"{title} {tables.better_than(differences, other)}")
+                parts.append(tables.differences_markdown(differences))
+    if not stability.empty:
+        parts.append("Variance over steps and seeds of the accuracy that fine-tuning recovers:")
+        parts.append(tables.stability_markdown(stability))
+    return "\n\n".join(parts) + "\n"
+
+
+def _where(table: pd.DataFrame, **values: str) -> pd.DataFrame:
+    return table[(table[list(values)] == pd.Series(values)).all(axis=1)]
 
 
 if __name__ == "__main__":

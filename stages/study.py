@@ -113,7 +113,7 @@ def export_study(name: str) -> None:
     if _output("dvc", "status", "--json") != "{}":
         raise InputError(f"{TABLE}: not that of {run.PARAMS} and the code as they are; `dvc repro` makes it")
     metrics = Path("metrics")
-    files = [*metrics.glob("*.json"), *metrics.glob("*.csv"), *metrics.glob("plots/*")]
+    files = [path for kind in ("*.json", "*.csv", "plots/*", "comparison/*.csv") for path in metrics.glob(kind)]
     page = [
         tables.title(rows),
         tables.markdown(rows),
@@ -122,6 +122,7 @@ def export_study(name: str) -> None:
         tables.classes_markdown(rows),
         "Size, and milliseconds a forward pass:",
         tables.latency_markdown(rows, pd.read_csv(metrics / "latency.csv")),
+        (metrics / "comparison/page.md").read_text().strip(),
         "After every step:",
         tables.steps_markdown(rows),
         "![accuracy](accuracy.svg)",

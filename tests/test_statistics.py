@@ -70,3 +70,13 @@ def test_one_seed_has_no_interval_over_seeds(files, sizes):
     found = comparison.levels(statistics.assemble(sizes, correct, "finetuned"), labels, "latency_1", [0.75])
     assert found["mean"].tolist() == pytest.approx([2 / 3, 3 / 4])  # one class half right, the other all
     assert np.isnan(found["low"]).all()
+
+
+def test_the_page_leaves_out_what_there_is_nothing_to_say_of(files, sizes):
+    correct, labels = statistics.read_predictions(files)
+    levels = comparison.levels(statistics.assemble(sizes, correct, "finetuned"), labels, "macs", [0.6]).assign(
+        phase="finetuned"
+    )
+    nothing = pd.DataFrame(columns=[*comparison.PAIRS, "phase"])
+    text = statistics.page(levels, nothing, pd.DataFrame())
+    assert "| lrp | 0.7500 |" in text and text.count("\n\n") == 1

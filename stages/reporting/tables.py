@@ -81,6 +81,66 @@ def latency_markdown(table: pd.DataFrame, latency: pd.DataFrame) -> str:
     return _with_criterion(sizes.join(times.add_prefix("ms, batch of ")))
 
 
+def levels_markdown(levels: pd.DataFrame) -> str:
+    """Return means and 95 % intervals by criterion and share left as Markdown.
+
+    Parameters
+    ----------
+    levels : DataFrame
+        Rows of `reporting.comparison.levels`, one a criterion and share.
+    """
+    interval = " (" + levels["low"].map("{:.4f}".format) + " to " + levels["high"].map("{:.4f}".format) + ")"
+    return _by_share(levels, levels["mean"].map("{:.4f}".format) + interval.where(levels["low"].notna(), ""))
+
+
+def differences_to(pairs: pd.DataFrame, other: str) -> pd.DataFrame:
+    """Return the pairs that have `other`, turned so that the difference is that of `criterion` to it.
+
+    Parameters
+    ----------
+    pairs : DataFrame
+        Rows of `reporting.comparison.pairs`, one a pair and share.
+    """
+    turned = pairs.rename(columns={"criterion": "other", "other": "criterion", "low": "high", "high": "low"})
+    turned = turned.assign(**{name: -turned[name] for name in ("difference", "low", "high")})
+    both = pd.concat([pairs, turned[list(pairs)]])
+    return both[both["other"] == other]
+
+
+def differences_markdown(differences: pd.DataFrame) -> str:
+    """Return differences by criterion and share left, each with its corrected p, as Markdown."""
+    texts = differences["difference"].map("{:+.4f}".format) + " (p " + differences["p_holm"].map(_p) + ")"
+    return _by_share(differences, texts)
+
+
+def better_than(differences: pd.DataFrame, other: str, level: float = 0.05) -> str:
+    """Return a sentence that names, for each share left, the criteria that are better, by their corrected p."""
+    said = []
+    for share, rows in sorted(differences.groupby("share"), reverse=True):
+        better = rows[(rows["difference"] > 0) & (rows["p_holm"] < level)]["criterion"]
+        said.append(f"at {share:.0%} {', '.join(better) or 'none'}")
+    return f"Better than {other} (p < {level}): {'; '.join(said)}."
+
+
+def stability_markdown(stability: pd.DataFrame) -> str:
+    """Return the variances of the recovered accuracy of each pair of criteria, with corrected p, as Markdown."""
+    texts = stability[["criterion", "variance", "other", "variance_other"]]
+    texts = texts.assign(**{name: texts[name].map("{:.2g}".format) for name in ("variance", "variance_other")})
+    texts = texts.rename(columns={"variance_other": "its variance"})
+    return as_markdown(texts.assign(p=stability["p_holm"].map(_p)))
+
+
+def _p(value: float) -> str:
+    return f"{value:.3f}" if value >= 0.001 else "< 0.001"
+
+
+def _by_share(rows: pd.DataFrame, texts: pd.Series) -> str:
+    """Return texts as a Markdown table, criterion by share; where a criterion never gets that small, a dash."""
+    wide = rows.assign(text=texts).pivot(index="criterion", columns="share", values="text").fillna("–")
+    wide = wide.loc[rows["criterion"].unique(), sorted(wide, reverse=True)]
+    return _with_criterion(wide.rename(columns="{:.0%}".format).rename_axis(columns=None))
+
+
 def _unpruned_and_last(table: pd.DataFrame) -> pd.DataFrame:
     kept = (table["phase"] == "baseline") | ((table["phase"] == "finetuned") & (table["step"] == table["step"].max()))
     return table[kept].replace({"criterion": {"baseline": "unpruned"}})

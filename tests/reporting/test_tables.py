@@ -58,3 +58,42 @@ def test_the_order_is_that_of_the_criteria():
     table = tables.pruning_table(both, ["weight", "lrp"])
     assert list(dict.fromkeys(table["criterion"])) == ["baseline", "weight", "lrp"]
     assert tables.last_step(table)["accuracy"].to_dict() == pytest.approx({"weight": 0.71, "lrp": 0.71})
+
+
+def pairs():
+    return pd.DataFrame(
+        [[0.5, "lrp", "weight", 0.02, 0.01, 0.03, 0.3], [0.5, "lrp", "random", 0.1, 0.08, 0.12, 0.0002]]
+        + [[0.5, "weight", "random", -0.08, -0.1, -0.06, 0.04], [0.8, "lrp", "random", 0.01, -0.01, 0.02, 0.5]],
+        columns=["share", "criterion", "other", "difference", "low", "high", "p_holm"],
+    )
+
+
+def test_differences_are_those_to_one_criterion_whichever_side_it_was_on():
+    found = tables.differences_to(pairs(), "weight").set_index("criterion")
+    assert found.loc["random", ["difference", "low", "high"]].tolist() == [0.08, 0.06, 0.1]
+    assert found.loc["lrp", ["difference", "low", "high"]].tolist() == [0.02, 0.01, 0.03]
+    text = tables.differences_markdown(tables.differences_to(pairs(), "random")).splitlines()
+    assert text[0] == "| criterion | 80% | 50% |"
+    assert text[2:] == ["| lrp | +0.0100 (p 0.500) | +0.1000 (p < 0.001) |", "| weight | – | -0.0800 (p 0.040) |"]
+
+
+def test_better_means_a_higher_metric_and_a_low_corrected_p():
+    said = tables.better_than(tables.differences_to(pairs(), "random"), "random")
+    assert said == "Better than random (p < 0.05): at 80% none; at 50% lrp."
+
+
+def test_levels_have_an_interval_where_there_are_seeds():
+    levels = pd.DataFrame(
+        [[0.5, "lrp", 0.7, 0.68, 0.72], [0.5, "random", 0.6, float("nan"), float("nan")]],
+        columns=["share", "criterion", "mean", "low", "high"],
+    )
+    assert tables.levels_markdown(levels).splitlines()[2:] == [
+        "| lrp | 0.7000 (0.6800 to 0.7200) |",
+        "| random | 0.6000 |",
+    ]
+
+
+def test_variances_are_shown_with_their_corrected_p():
+    stability = pd.DataFrame([["lrp", "weight", 0.00012, 0.0034, 0.01, 0.02]])
+    stability.columns = ["criterion", "other", "variance", "variance_other", "p", "p_holm"]
+    assert tables.stability_markdown(stability).splitlines()[2] == "| lrp | 0.00012 | weight | 0.0034 | 0.020 |"
