@@ -34,6 +34,7 @@ OF_A_BASELINE = [HISTORY, ".safetensors"]
 OF_A_STEP = [HISTORY, ".scores.npz", ".diagnostics.json", ".plan.json", ".pruned.safetensors", ".safetensors"]
 PLOTS = expand("metrics/plots/{name}.svg", name=["accuracy", "balanced_accuracy", "layers", "training"])
 COMPARISON = ["levels", "areas", "pairs", "stability", "levels_latency", "areas_latency", "pairs_latency"]
+SAFETY = ["classes", "subgroups", "confusion", "reliability", "flips"]
 METRICS = ["baseline.json", "summary.json", "pruning.csv", "layers.csv", "history.csv", "latency.csv"]
 
 
@@ -81,6 +82,7 @@ rule all:
     input:
         expand("metrics/{name}", name=METRICS),
         expand("metrics/comparison/{name}.csv", name=COMPARISON),
+        expand("metrics/safety/{name}.csv", name=SAFETY),
         PLOTS,
 
 
@@ -269,6 +271,21 @@ rule statistics:
 
 # Finished files go from the work folder, which DVC never touches, to the outputs that DVC versions. Each rule names the
 # history alone as its input. Jobs write it last, so where it is, the rest is. And Snakemake stamps outputs one after
+rule safety:
+    input:
+        ancient(PREPARED),
+        study=ancient(PARAMS),
+        predictions=ancient(expand(PREDICTIONS, criterion=["baseline", *CRITERIA], seed=SEEDS)),
+    output:
+        expand("metrics/safety/{name}.csv", name=SAFETY),
+        "metrics/safety/page.md",
+    log:
+        "logs/safety.log",
+    shell:
+        "python -m stages.safety --params {input.study:q} --data data/prepared --predictions {input.predictions:q}"
+        " --folder metrics/safety 2>&1 | tee {log:q}"
+
+
 # another: a linked input is stamped with its output, and one further down the list would seem newer than those above.
 
 

@@ -14,9 +14,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from stages import command
-from stages.errors import InputError, naming
+from stages import command, predictions
+from stages.errors import naming
 from stages.files import replacing
+from stages.names import Identity
 from stages.params import load
 from stages.reporting import comparison, tables
 
@@ -38,7 +39,7 @@ def main() -> None:
     with naming("pruning, latency and predictions"):
         table = pd.read_csv(arguments.pruning)
         sizes = shares_left(table, pd.read_csv(arguments.latency))
-        correct, labels = read_predictions(arguments.predictions)
+        correct, labels = answers(arguments.predictions)
     latencies = [axis for axis in sizes if axis not in tables.SIZES]
     compared = {"stability": comparison.stability(table, params.resamples)}
     for axes, suffix in ((tables.SIZES, ""), (latencies, "_latency")):
@@ -77,36 +78,23 @@ def shares_left(table: pd.DataFrame, latency: pd.DataFrame) -> pd.DataFrame:
     return sizes / whole.reindex(sizes.index.get_level_values("seed")).to_numpy()
 
 
-def read_predictions(files: list[Path]) -> tuple[dict[tuple, np.ndarray], np.ndarray]:
-    """Return which images are right, by criterion, seed, step and phase (bool, N), and the images' classes (int, N).
-
-    Raises
-    ------
-    InputError
-        The files are not of the same images in the same order.
-    """
-    correct, images = {}, None
-    for file in files:
-        rows = pd.read_parquet(file)
-        labels = rows["label"].to_numpy()
-        right = rows.filter(like="probability_").to_numpy().argmax(axis=1) == labels
-        for (step, phase), group in rows.groupby(["step", "phase"], sort=False):
-            if images is None:
-                images, truth = group["image_id"].to_numpy(), labels[group.index]
-            if not np.array_equal(images, group["image_id"]):
-                raise InputError(f"{file}: step {step} {phase}: not the images of {files[0]} in their order")
-            correct[file.parent.name, int(file.stem.removeprefix("seed")), step, phase] = right[group.index]
-    return correct, truth
+def answers(files: list[Path]) -> tuple[dict[Identity, np.ndarray], np.ndarray]:
+    """Return which images each checkpoint has right (bool, N), and the images' classes (int, N)."""
+    correct = {}
+    for identity, images, probabilities in predictions.each(files):
+        labels = images["label"].to_numpy()
+        correct[identity] = probabilities.argmax(axis=1) == labels
+    return correct, labels
 
 
 def assemble(
-    sizes: pd.DataFrame, correct: dict[tuple, np.ndarray], phase: str
+    sizes: pd.DataFrame, correct: dict[Identity, np.ndarray], phase: str
 ) -> dict[tuple[str, int], comparison.Chain]:
     """Return the chains of the study, in the order of its criteria, as they are in one phase of each step."""
     chains = {}
-    for criterion, seed in dict.fromkeys(key[:2] for key in correct if key[0] != "baseline"):
+    for criterion, seed in dict.fromkeys(identity[:2] for identity in correct if identity.criterion != "baseline"):
         left = pd.concat([sizes.loc[["baseline"], [seed], :], sizes.loc[[criterion], [seed], :]])
-        steps = range(1, len(left))
+        steps = left.index.get_level_values("step")[1:]
         right = [correct["baseline", seed, 0, "baseline"], *(correct[criterion, seed, step, phase] for step in steps)]
         chains[criterion, seed] = comparison.Chain(np.stack(right), {axis: left[axis].to_numpy() for axis in left})
     return chains

@@ -113,13 +113,15 @@ def export_study(name: str) -> None:
     if _output("dvc", "status", "--json") != "{}":
         raise InputError(f"{TABLE}: not that of {run.PARAMS} and the code as they are; `dvc repro` makes it")
     metrics = Path("metrics")
-    files = [path for kind in ("*.json", "*.csv", "plots/*", "comparison/*.csv") for path in metrics.glob(kind)]
+    small = "*.json", "*.csv", "plots/*", "comparison/*.csv", "safety/classes.csv", "safety/subgroups.csv"
+    files = [path for kind in small for path in metrics.glob(kind)]
     page = [
         tables.title(rows),
         tables.markdown(rows),
         _majority(),
         "Recall of each class:",
         tables.classes_markdown(rows),
+        (metrics / "safety/page.md").read_text().strip(),
         "Size, and milliseconds a forward pass:",
         tables.latency_markdown(rows, pd.read_csv(metrics / "latency.csv")),
         (metrics / "comparison/page.md").read_text().strip(),

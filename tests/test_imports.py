@@ -11,7 +11,7 @@ import yaml
 
 STAGES = yaml.safe_load(Path("dvc.yaml").read_text())["stages"]
 MODULES = {path.with_suffix("").as_posix().replace("/", "."): path for path in Path("stages").rglob("*.py")}
-STAGE_MODULES = {"prepare", "train", "relevance", "prune", "evaluate", "latency", "compare", "statistics"} | {
+STAGE_MODULES = {"prepare", "train", "relevance", "prune", "evaluate", "latency", "compare", "statistics", "safety"} | {
     "toy_problem",
     "toy",
     "one_shot",
@@ -100,6 +100,7 @@ def test_nothing_imports_a_stage_module_and_the_library_knows_no_caller():
         ("latency", {"torch", "torchvision"}),
         ("compare", {"pandas", "matplotlib"}),
         ("statistics", {"pandas"}),
+        ("safety", {"pandas"}),
         ("toy_problem", {"torch", "torchvision", "pandas", "zennit", "torch_pruning"}),
         ("one_shot", {"torch", "torchvision", "pandas", "zennit", "torch_pruning"}),
         ("curves", {"pandas", "matplotlib"}),

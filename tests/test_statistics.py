@@ -51,7 +51,7 @@ def test_sizes_are_shares_of_the_unpruned_network(sizes):
 
 
 def test_a_chain_starts_at_the_unpruned_network(files, sizes):
-    correct, labels = statistics.read_predictions(files)
+    correct, labels = statistics.answers(files)
     assert labels.tolist() == [0, 1, 0]
     chain = statistics.assemble(sizes, correct, "finetuned")["lrp", 7]
     assert chain.correct.tolist() == [[True] * 3, [True, True, False], [True, False, False]]
@@ -62,21 +62,27 @@ def test_a_chain_starts_at_the_unpruned_network(files, sizes):
 def test_predictions_of_other_images_are_refused(tmp_path, files):
     files.append(predictions(tmp_path, "weight", 7, CHAIN, images=("a", "c", "b")))
     with pytest.raises(InputError, match="weight/seed7.parquet: step 1 pruned: not the images of .*baseline"):
-        statistics.read_predictions(files)
+        statistics.answers(files)
 
 
 def test_one_seed_has_no_interval_over_seeds(files, sizes):
-    correct, labels = statistics.read_predictions(files)
+    correct, labels = statistics.answers(files)
     found = comparison.levels(statistics.assemble(sizes, correct, "finetuned"), labels, "latency_1", [0.75])
     assert found["mean"].tolist() == pytest.approx([2 / 3, 3 / 4])  # one class half right, the other all
     assert np.isnan(found["low"]).all()
 
 
 def test_the_page_leaves_out_what_there_is_nothing_to_say_of(files, sizes):
-    correct, labels = statistics.read_predictions(files)
+    correct, labels = statistics.answers(files)
     levels = comparison.levels(statistics.assemble(sizes, correct, "finetuned"), labels, "macs", [0.6]).assign(
         phase="finetuned"
     )
     nothing = pd.DataFrame(columns=[*comparison.PAIRS, "phase"])
     text = statistics.page(levels, nothing, pd.DataFrame())
     assert "| lrp | 0.7500 |" in text and text.count("\n\n") == 1
+
+
+def test_a_file_that_holds_no_predictions_is_named(tmp_path):
+    (tmp_path / "seed0.parquet").write_text("nothing")
+    with pytest.raises(InputError, match="seed0.parquet: not predictions of `stages.evaluate`"):
+        statistics.answers([tmp_path / "seed0.parquet"])

@@ -17,22 +17,34 @@ def balanced_accuracy(labels: np.ndarray, predicted: np.ndarray, classes: int) -
     return float(np.nanmean(recalls(labels, predicted, classes)))
 
 
-def expected_calibration_error(labels: np.ndarray, probabilities: np.ndarray) -> float:
-    """Return the expected calibration error with 15 bins of equal width (Guo et al., 2017, arXiv 1706.04599).
-
-    The mean over bins of |accuracy - confidence|, weighted by the share of images whose highest probability is in
-    the bin. (torchmetrics has it too; importing that costs every training job three seconds through Fabric.)
+def reliability(labels: np.ndarray, probabilities: np.ndarray) -> dict[str, np.ndarray]:
+    """Return the reliability diagram: 15 bins of equal width of the highest probability (Guo et al., 2017).
 
     Parameters
     ----------
     labels : int array, N
     probabilities : float array, N x classes
+
+    Returns
+    -------
+    dict of arrays, 15
+        images in the bin, and sums over them: confidence (the highest probability) and correct (right answers).
     """
     confidence = probabilities.max(axis=1)
-    correct = probabilities.argmax(axis=1) == labels
+    right = probabilities.argmax(axis=1) == labels
     bins = np.clip(np.ceil(confidence * BINS).astype(int) - 1, 0, BINS - 1)
-    gap = np.bincount(bins, correct, BINS) - np.bincount(bins, confidence, BINS)
-    return float(np.abs(gap).sum() / len(labels))
+    sums = {"confidence": np.bincount(bins, confidence, BINS), "correct": np.bincount(bins, right, BINS)}
+    return {"images": np.bincount(bins, minlength=BINS)} | sums
+
+
+def expected_calibration_error(labels: np.ndarray, probabilities: np.ndarray) -> float:
+    """Return the expected calibration error (Guo et al., 2017, arXiv 1706.04599).
+
+    The mean over the bins of `reliability` of |accuracy - confidence|, weighted by their images. (torchmetrics has it
+    too; importing that costs every training job three seconds through Fabric.)
+    """
+    bins = reliability(labels, probabilities)
+    return float(np.abs(bins["correct"] - bins["confidence"]).sum() / len(labels))
 
 
 def classification(labels: np.ndarray, probabilities: np.ndarray, classes: list[str]) -> dict[str, float]:

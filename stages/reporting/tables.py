@@ -4,6 +4,7 @@ import pandas as pd
 
 SIZES = ["filters", "params", "macs"]
 PHASES = ["baseline", "pruned", "finetuned"]
+SUBGROUP = 20  # images that a subgroup needs to be named on the page: one image more or less is 5 points
 
 
 def pruning_table(rows: pd.DataFrame, criteria: list[str]) -> pd.DataFrame:
@@ -21,6 +22,11 @@ def last_step(table: pd.DataFrame) -> pd.DataFrame:
     finetuned = table[table["phase"] == "finetuned"]
     last = finetuned[finetuned["step"] == finetuned["step"].max()]
     return last.drop(columns=["seed", "step", "phase"]).groupby("criterion", sort=False).mean()
+
+def at_the_end(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows of the last step of each chain: a guard or target may have ended some before others."""
+    return rows[rows["step"] == rows.groupby(["criterion", "seed"])["step"].transform("max")]
+
 
 
 def baseline(table: pd.DataFrame) -> pd.Series:
@@ -131,6 +137,36 @@ def stability_markdown(stability: pd.DataFrame) -> str:
 
 
 def _p(value: float) -> str:
+def changes_markdown(rows: pd.DataFrame, key: str, measure: str) -> str:
+    """Return mean changes (± standard deviation over seeds) by criterion and key, as Markdown."""
+    groups = rows.groupby(["criterion", key], sort=False)[measure]
+    texts = groups.mean().map("{:+.3f}".format)
+    spread = groups.std()
+    texts = texts.where(spread.isna(), texts + " ± " + spread.map("{:.3f}".format))
+    wide = texts.unstack().loc[rows["criterion"].unique(), rows[key].unique()]
+    return _with_criterion(wide.rename_axis(columns=None))
+
+
+def worst_markdown(subgroups: pd.DataFrame, measure: str, shown: int = 3) -> str:
+    """Return, for each criterion, the subgroups of 20 images or more that lost most, mean over seeds, as Markdown."""
+    subgroups = subgroups[subgroups["images"] >= SUBGROUP]
+    groups = subgroups.groupby(["criterion", "subgroup", "value"], sort=False)
+    mean = groups.agg(change=(measure, "mean"), images=("images", "first")).reset_index()
+    lines = []
+    for criterion in subgroups["criterion"].unique():
+        worst = mean[mean["criterion"] == criterion].nsmallest(shown, "change")
+        said = [f"{row.subgroup} {row.value} {row.change:+.3f} ({row.images})" for row in worst.itertuples()]
+        lines.append({"criterion": criterion, "lost most": ", ".join(said)})
+    return as_markdown(pd.DataFrame(lines))
+
+
+def flips_markdown(flips: pd.DataFrame) -> str:
+    """Return how many images' predicted class changed, by criterion and kind (mean over seeds), as Markdown."""
+    counts = flips.groupby(["criterion", "seed", "kind"], sort=False).size().unstack(fill_value=0)
+    counts = counts.reindex(columns=["lost", "gained", "other"], fill_value=0).groupby("criterion", sort=False).mean()
+    return _with_criterion(counts.map("{:.1f}".format).rename_axis(columns=None))
+
+
     return f"{value:.3f}" if value >= 0.001 else "< 0.001"
 
 

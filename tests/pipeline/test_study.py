@@ -73,6 +73,21 @@ def test_criteria_at_equal_size_lie_between_their_steps(finished):
     assert set(pd.read_csv(finished.folder / "metrics/comparison/areas_latency.csv")["axis"]) == {"latency_1"}
 
 
+def test_what_flipped_explains_the_change_of_accuracy(finished):
+    table = pd.read_csv(finished.folder / "metrics/pruning.csv").set_index(["criterion", "step", "phase"])["accuracy"]
+    flips = pd.read_csv(finished.folder / "metrics/safety/flips.csv").query("criterion == 'weight' and step == 2")
+    images = (
+        pd.read_csv(finished.folder / "metrics/safety/confusion.csv").query("criterion == 'baseline'")["images"].sum()
+    )
+    counts = flips["kind"].value_counts()
+    change = (counts.get("gained", 0) - counts.get("lost", 0)) / images
+    assert change == pytest.approx(table["weight", 2, "finetuned"] - table["baseline", 0, "baseline"], abs=1e-9)
+    classes = pd.read_csv(finished.folder / "metrics/safety/classes.csv").query("criterion == 'weight' and step == 2")
+    summary = json.loads(finished.read("metrics/summary.json"))["weight"]
+    for row in classes.query("phase == 'finetuned'").itertuples():
+        assert row.recall == pytest.approx(summary[f"recall_{row[5]}"], abs=1e-5)
+
+
 def test_the_plan_says_what_was_removed(finished):
     folder = finished.folder / "models/pruned/lrp/seed0"
     plans = [json.loads((folder / f"step{n}.plan.json").read_text()) for n in (1, 2)]

@@ -1,0 +1,152 @@
+"""What pruning does to single classes, subgroups and images: what a mean hides."""
+
+import numpy as np
+import pandas as pd
+
+from stages.reporting.metrics import balanced_accuracy
+
+QUANTILES = 4  # parts into which a subgroup of many numbers, such as age, is divided
+DISTINCT = 8  # values of a number that need no dividing
+
+
+def wilson(hits: np.ndarray, trials: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the 95 % score intervals of proportions (Wilson, 1927); NaN without trials."""
+    z = 1.959963984540054
+    with np.errstate(invalid="ignore", divide="ignore"):
+        share = hits / trials
+        centre = (share + z**2 / (2 * trials)) / (1 + z**2 / trials)
+        half = z / (1 + z**2 / trials) * np.sqrt(share * (1 - share) / trials + z**2 / (4 * trials**2))
+    return centre - half, centre + half
+
+
+def confusion(labels: np.ndarray, predicted: np.ndarray, classes: int) -> np.ndarray:
+    """Return how many images of each class (row) went to each class (column): int, classes x classes."""
+    return np.bincount(labels * classes + predicted, minlength=classes**2).reshape(classes, classes)
+
+
+def confusions(labels: np.ndarray, predicted: np.ndarray, names: list[str]) -> pd.DataFrame:
+    """Return the entries of the confusion matrix that are not zero: label, predicted (names of classes), images."""
+    matrix = confusion(labels, predicted, len(names))
+    rows, columns = np.nonzero(matrix)
+    return pd.DataFrame(
+        {"label": np.array(names)[rows], "predicted": np.array(names)[columns], "images": matrix[rows, columns]}
+    )
+
+
+def by_class(labels: np.ndarray, probabilities: np.ndarray, names: list[str]) -> pd.DataFrame:
+    """Return one row a class, each against the rest.
+
+    Parameters
+    ----------
+    labels : int array, N
+    probabilities : float array, N x classes
+
+    Returns
+    -------
+    DataFrame
+        class, images, recall with its 95 % interval (low, high), precision, f1, specificity, auroc; fractions, NaN
+        where there is nothing to count.
+    """
+    from sklearn.metrics import roc_auc_score
+
+    matrix = confusion(labels, probabilities.argmax(axis=1), len(names))
+    hits, images, chosen = matrix.diagonal(), matrix.sum(axis=1), matrix.sum(axis=0)
+    others = len(labels) - images
+    low, high = wilson(hits, images)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        measures = {
+            "recall": hits / images,
+            "low": low,
+            "high": high,
+            "precision": hits / chosen,
+            "f1": 2 * hits / (images + chosen),
+            "specificity": 1 - (chosen - hits) / others,
+        }
+    both = (images > 0) & (others > 0)
+    auroc = [roc_auc_score(labels == n, probabilities[:, n]) if both[n] else np.nan for n in range(len(names))]
+    return pd.DataFrame({"class": names, "images": images} | measures | {"auroc": auroc})
+
+
+def by_subgroup(labels: np.ndarray, predicted: np.ndarray, subgroups: pd.DataFrame, classes: int) -> pd.DataFrame:
+    """Return one row a value of each subgroup.
+
+    Parameters
+    ----------
+    subgroups : DataFrame, N rows
+        Such as age, sex and site; a number with many values is divided at its quartiles.
+
+    Returns
+    -------
+    DataFrame
+        subgroup, value, images, accuracy with its 95 % interval (low, high), balanced_accuracy (over the classes that
+        the subgroup has).
+    """
+    rows = []
+    for name in subgroups:
+        values = divided(subgroups[name])
+        for value in sorted(set(values)):
+            here = values == value
+            right = predicted[here] == labels[here]
+            low, high = wilson(right.sum(), len(right))
+            rows.append(
+                {"subgroup": name, "value": value, "images": len(right)}
+                | {"accuracy": right.mean(), "low": low, "high": high}
+                | {"balanced_accuracy": balanced_accuracy(labels[here], predicted[here], classes)}
+            )
+    return pd.DataFrame(rows, columns=["subgroup", "value", "images", "accuracy", "low", "high", "balanced_accuracy"])
+
+
+def divided(values: pd.Series) -> np.ndarray:
+    """Return the values as texts, missing ones as `unknown`; many numbers as the quartile they are in, `30 to 45`."""
+    if pd.api.types.is_numeric_dtype(values) and values.nunique() > DISTINCT:
+        edges = np.unique(values.quantile(np.linspace(0, 1, QUANTILES + 1)))
+        parts = pd.cut(values, edges, include_lowest=True)
+        names = [f"{low:g} to {high:g}" for low, high in zip(edges[:-1], edges[1:], strict=True)]
+        values = parts.cat.rename_categories(names)
+    return values.astype(object).where(values.notna(), "unknown").astype(str).to_numpy()
+
+
+def flips(images: pd.DataFrame, names: list[str], before: np.ndarray, after: np.ndarray) -> pd.DataFrame:
+    """Return the images whose predicted class changed.
+
+    Parameters
+    ----------
+    images : DataFrame, N rows
+        image_id and label, the number of a class.
+    before, after : float arrays, N x classes
+        Probabilities.
+
+    Returns
+    -------
+    DataFrame
+        image_id, label, before, after (names of classes), the probability of the true class before and after, and kind:
+        `lost` (right before), `gained` (right after) or `other`.
+    """
+    labels, rows = images["label"].to_numpy(), np.arange(len(images))
+    old, new = before.argmax(axis=1), after.argmax(axis=1)
+    kind = np.where(old == labels, "lost", np.where(new == labels, "gained", "other"))
+    table = pd.DataFrame(
+        {
+            "image_id": images["image_id"],
+            **{
+                name: np.array(names)[numbers] for name, numbers in (("label", labels), ("before", old), ("after", new))
+            },
+            "probability_before": before[rows, labels],
+            "probability_after": after[rows, labels],
+            "kind": kind,
+        }
+    )
+    return table[old != new]
+
+
+def with_change(rows: pd.DataFrame, keys: list[str], measure: str) -> pd.DataFrame:
+    """Return the rows with `<measure>_change`, the difference to the unpruned network of the same seed.
+
+    Parameters
+    ----------
+    rows : DataFrame
+        criterion (`baseline`: unpruned), seed, the keys, the measure.
+    """
+    unpruned = rows[rows["criterion"] == "baseline"].set_index(["seed", *keys])[measure]
+    before = unpruned.reindex(pd.MultiIndex.from_frame(rows[["seed", *keys]])).to_numpy()
+    return rows.assign(**{f"{measure}_change": rows[measure] - before})

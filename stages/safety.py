@@ -1,0 +1,84 @@
+"""Stage safety: what pruning does to single classes, subgroups and images, from predictions that were made before.
+
+By hand::
+
+    python -m stages.safety --params params.yaml --data data/prepared --folder metrics/safety \
+        --predictions metrics/predictions/baseline/seed0.parquet metrics/predictions/lrp/seed0.parquet …
+"""
+
+from collections import defaultdict
+from pathlib import Path
+
+import pandas as pd
+
+from stages import command, predictions
+from stages.errors import naming
+from stages.files import replacing
+from stages.reporting import safety, tables
+from stages.reporting.metrics import reliability
+
+OWN = ["image_id", "label", "group", "split"]  # columns of index.csv that are no subgroup
+
+
+def main() -> None:
+    """Run the stage."""
+    parser = command.parser("stages.safety", __doc__, data="prepared data", folder="folder of tables to write")
+    parser.add_argument(
+        "--predictions", type=Path, nargs="+", required=True, help="of `stages.evaluate`, baselines first"
+    )
+    arguments = parser.parse_args()
+    with naming(arguments.data):
+        index = pd.read_csv(arguments.data / "index.csv").set_index("image_id")
+    names = predictions.classes(arguments.predictions[0])
+    found, unpruned = defaultdict(list), {}
+    for identity, images, probabilities in predictions.each(arguments.predictions):
+        labels, predicted = images["label"].to_numpy(), probabilities.argmax(axis=1)
+        subgroups = index.loc[images["image_id"]].drop(columns=OWN, errors="ignore").reset_index(drop=True)
+        made = {
+            "classes": safety.by_class(labels, probabilities, names),
+            "subgroups": safety.by_subgroup(labels, predicted, subgroups, len(names)),
+            "reliability": pd.DataFrame(reliability(labels, probabilities)).rename_axis("bin").reset_index(),
+            "confusion": safety.confusions(labels, predicted, names),
+        }
+        if identity.criterion == "baseline":
+            unpruned[identity.seed] = probabilities
+        elif identity.phase == "finetuned":
+            made["flips"] = safety.flips(images, names, unpruned[identity.seed], probabilities)
+        for name, rows in made.items():
+            for column, value in reversed(identity._asdict().items()):
+                rows.insert(0, column, value)
+            found[name].append(rows)
+    made = {name: pd.concat(parts, ignore_index=True) for name, parts in found.items()}
+    made["classes"] = safety.with_change(made["classes"], ["class"], "recall")
+    made["subgroups"] = safety.with_change(made["subgroups"], ["subgroup", "value"], "accuracy")
+    for name, rows in made.items():
+        with replacing(arguments.folder / f"{name}.csv") as temporary:
+            rows.to_csv(temporary, index=False, float_format="%.6g")
+    with replacing(arguments.folder / "page.md") as temporary:
+        temporary.write_text(page(made["classes"], made["subgroups"], made["flips"]))
+
+
+def page(classes: pd.DataFrame, subgroups: pd.DataFrame, flips: pd.DataFrame) -> str:
+    """Return what the last step did to classes, subgroups and images, as Markdown (means over seeds)."""
+    keys = ["criterion", "seed", "step", "phase"]
+    ends = tables.at_the_end(classes[classes["phase"] == "finetuned"])[keys].drop_duplicates()
+    classes, subgroups, flips = (rows.merge(ends) for rows in (classes, subgroups, flips))
+    parts = [
+        "Recall of each class less that of the unpruned network:",
+        tables.changes_markdown(classes, "class", "recall_change"),
+    ]
+    if (subgroups["images"] >= tables.SUBGROUP).any():
+        parts += [
+            f"Of the subgroups of {tables.SUBGROUP} images or more, the three that lost most accuracy (images):",
+            tables.worst_markdown(subgroups, "accuracy_change"),
+        ]
+    if not flips.empty:
+        parts += [
+            "Images whose predicted class changed: right before (lost), right after (gained), neither (other):",
+            tables.flips_markdown(flips),
+        ]
+    return "\n\n".join(parts) + "\n"
+
+
+if __name__ == "__main__":
+    command.run(main)
