@@ -169,8 +169,10 @@ rule prune:
     input:
         ancient(PREPARED),
         study=ancient(PARAMS),
+        unpruned=ancient(f"{BASELINE}.safetensors"),
         checkpoint=lambda step: before(step),
         scores=lambda step: ancient(of_step(step.key, step, ".scores.npz")),
+        before=lambda step: before(step, ".plan.json") if step.step != "1" else [],
     output:
         plan=f"{STEP}.plan.json",
         pruned=f"{STEP}.pruned.safetensors",
@@ -183,9 +185,9 @@ rule prune:
         gpu=1,
     shell:
         "python -m stages.prune --params {input.study:q} --data data/prepared --criterion {wildcards.criterion}"
-        " --seed {wildcards.seed} --step {wildcards.step} --checkpoint {input.checkpoint:q} --scores {input.scores:q}"
-        " --plan {output.plan:q} --pruned {output.pruned:q} --finetuned {output.finetuned:q} --history {output.history:q}"
-        " 2>&1 | tee {log:q}"
+        " --seed {wildcards.seed} --step {wildcards.step} --unpruned {input.unpruned:q} --checkpoint {input.checkpoint:q}"
+        " --scores {input.scores:q} --before {input.before:q} --plan {output.plan:q} --pruned {output.pruned:q}"
+        " --finetuned {output.finetuned:q} --history {output.history:q} 2>&1 | tee {log:q}"
 
 
 rule evaluate:
@@ -269,8 +271,6 @@ rule statistics:
         " --predictions {input.predictions:q} --folder metrics/comparison 2>&1 | tee {log:q}"
 
 
-# Finished files go from the work folder, which DVC never touches, to the outputs that DVC versions. Each rule names the
-# history alone as its input. Jobs write it last, so where it is, the rest is. And Snakemake stamps outputs one after
 rule safety:
     input:
         ancient(PREPARED),
@@ -286,6 +286,8 @@ rule safety:
         " --folder metrics/safety 2>&1 | tee {log:q}"
 
 
+# Finished files go from the work folder, which DVC never touches, to the outputs that DVC versions. Each rule names the
+# history alone as its input. Jobs write it last, so where it is, the rest is. And Snakemake stamps outputs one after
 # another: a linked input is stamped with its output, and one further down the list would seem newer than those above.
 
 
@@ -429,11 +431,11 @@ def of_step(key, step, suffix, number=None):
     return STEP.format(key=key, criterion=step.criterion, seed=step.seed, step=number or step.step) + suffix
 
 
-def before(step):
-    """Return the checkpoint that a step starts from: the baseline, or the step before."""
+def before(step, suffix=".safetensors"):
+    """Return the checkpoint that a step starts from, the baseline's or that of the step before (or another file of it)."""
     if step.step == "1":
-        return ancient(f"models/baseline/seed{step.seed}.safetensors")
-    return ancient(of_step(step.key, step, ".safetensors", int(step.step) - 1))
+        return ancient(f"models/baseline/seed{step.seed}{suffix}")
+    return ancient(of_step(step.key, step, suffix, int(step.step) - 1))
 
 
 def checkpoints(criterion, seed):

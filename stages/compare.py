@@ -39,8 +39,11 @@ def main() -> None:
     criteria = load(arguments.params).prune.criteria
     with naming("rows, plans and histories"):
         table = tables.pruning_table(pd.concat(map(pd.read_csv, arguments.rows), ignore_index=True), criteria)
-        layers = pd.concat(map(_layers, arguments.plans), ignore_index=True)
-        history = pd.concat(map(_history, arguments.histories), ignore_index=True)
+        measured = set(table[["criterion", "seed", "step"]].itertuples(index=False, name=None))
+        layers, history = (
+            pd.concat([read(path) for path in paths if identify(path)[:3] in measured], ignore_index=True)
+            for read, paths in ((_layers, arguments.plans), (_history, arguments.histories))
+        )
     for path, content in ((arguments.pruning, table), (arguments.layers, layers), (arguments.history, history)):
         with replacing(path) as temporary:
             content.to_csv(temporary, index=False)

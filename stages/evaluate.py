@@ -16,7 +16,7 @@ from stages import command, device
 from stages.datasets import store
 from stages.errors import InputError
 from stages.files import replacing, write_rows
-from stages.names import Identity, identify
+from stages.names import Identity, identify, without_repeats
 from stages.networks import checkpoint
 from stages.networks.predict import predict
 from stages.networks.size import measure
@@ -37,7 +37,7 @@ def main() -> None:
     data = store.load(arguments.data)
     test = data.rows("test")
     rows, predictions = [], []
-    for path in arguments.checkpoints:
+    for path in without_repeats(arguments.checkpoints):
         identity = identify(path)
         network, architecture = checkpoint.load(path)
         if architecture.classes != data.classes:

@@ -9,12 +9,12 @@ By hand::
 from pathlib import Path
 
 import torch
-from torch.utils.benchmark import Timer
 
 from stages import command, device
 from stages.files import write_rows
-from stages.names import identify
+from stages.names import identify, without_repeats
 from stages.networks import checkpoint
+from stages.networks.timing import measure
 from stages.params import load
 
 
@@ -27,7 +27,7 @@ def main() -> None:
     log = command.logger("latency")
     where = device.prepare(params.threads)
     rows = []
-    for path in arguments.checkpoints:
+    for path in without_repeats(arguments.checkpoints):
         identity = identify(path)
         network, architecture = checkpoint.load(path)
         network.to(where)
@@ -47,21 +47,6 @@ def main() -> None:
             )
         log.info("%s seed %d step %d: %s", *identity[:3], _in_words(rows, params.batch_sizes))
     write_rows(arguments.latency, rows)
-
-
-@torch.no_grad()
-def measure(network: torch.nn.Module, images: torch.Tensor, threads: int, seconds: float) -> tuple[float, float]:
-    """Return the median and the interquartile range, in milliseconds, of forward passes that take `seconds` together.
-
-    Parameters
-    ----------
-    images : tensor, N x 3 x H x W
-        Normalised; on the network's device.
-    """
-    timer = Timer("network(images)", globals={"network": network, "images": images}, num_threads=threads)
-    timer.timeit(1)
-    times = timer.blocked_autorange(min_run_time=seconds)
-    return times.median * 1e3, times.iqr * 1e3
 
 
 def _in_words(rows: list[dict], batch_sizes: list[int]) -> str:

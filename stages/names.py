@@ -1,10 +1,11 @@
-"""What the names of the study's checkpoints say."""
+"""What the names of the study's checkpoints say, and which of them are steps of their own."""
 
 import re
 from pathlib import Path
 from typing import NamedTuple
 
-from stages.errors import InputError
+from stages.errors import InputError, naming
+from stages.files import sha256
 
 BASELINE = re.compile(r"(^|/)seed(?P<seed>\d+)\.\w+(\.\w+)?$")
 STEP = re.compile(r"(^|/)(?P<criterion>[^/]+)/seed(?P<seed>\d+)/step(?P<step>\d+)(?P<pruned>\.pruned)?\.\w+(\.\w+)?$")
@@ -34,3 +35,23 @@ def identify(path: Path) -> Identity:
     if match := BASELINE.search(text):
         return Identity("baseline", int(match["seed"]), 0, "baseline")
     raise InputError(f"{path}: must be named seed<s>.safetensors or <criterion>/seed<s>/step<n>[.pruned].safetensors")
+
+
+def without_repeats(paths: list[Path]) -> list[Path]:
+    """Return the checkpoints of chains, in order, less those of steps after a chain's end.
+
+    These are published too, as copies of the network that the chain ended with: a file that equals the fine-tuned
+    network of the step before. Step 1 stays, also where it could remove nothing.
+    """
+    finetuned: dict[tuple[str, int, int], str] = {}
+    kept = []
+    for path in paths:
+        identity = identify(path)
+        with naming(path):
+            content = sha256(path)
+        chain, step = identity[:2], identity.step
+        if finetuned.get((*chain, step - 1)) != content:
+            kept.append(path)
+        if identity.phase == "finetuned":
+            finetuned[*chain, step] = content
+    return kept

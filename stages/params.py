@@ -26,6 +26,7 @@ Composite = Literal[
     "epsilon-plus", "epsilon-plus-flat", "epsilon-plus-box", "epsilon-gamma-box",
     "z", "epsilon", "zplus", "alpha-beta", "gamma",
 ]  # fmt: skip
+GUARDED = ("accuracy", "balanced_accuracy", "macro_f1", "auroc")
 OF_THE_USER = ("image-folder", "csv")  # data sets that their source names, not their kind
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 Positive = Annotated[int, Field(ge=1)]
@@ -257,6 +258,28 @@ class Scores(Section):
                     raise ValueError(f"prune.scores.{name} has no entry for {criterion}")
 
 
+class Guard(Section):
+    """What pruning may cost: a step that leaves `metric` more than `max_drop` below the unpruned network is undone."""
+
+    metric: str
+    max_drop: Fraction
+
+    @field_validator("metric")
+    @classmethod
+    def _falls_when_harm_is_done(cls, metric):
+        if metric not in GUARDED and not metric.startswith("recall_"):
+            raise ValueError(f"{metric!r} is none of {', '.join(GUARDED)}, recall_<class>")
+        return metric
+
+
+class Until(Section):
+    """The share of the unpruned network's size, or time of a forward pass, at which pruning stops."""
+
+    unit: Literal["filters", "params", "macs", "latency"]
+    left: Annotated[float, Field(gt=0, lt=1)]
+    batch_size: Positive = 1
+
+
 class Prune(Section):
     """Criteria, budget and what follows each cut."""
 
@@ -269,6 +292,13 @@ class Prune(Section):
     scores: Scores
     recalibrate: Literal[0] | Annotated[int, Field(ge=2)]
     finetune: Training
+    guard: Guard | None
+    until: Until | None
+
+    def guarded_classes(self) -> list[str]:
+        """Return the class whose recall the guard watches, if it does."""
+        metric = self.guard.metric if self.guard else ""
+        return [metric.removeprefix("recall_")] if metric.startswith("recall_") else []
 
     @model_validator(mode="after")
     def _be_possible(self):

@@ -3,13 +3,16 @@
 By hand::
 
     python -m stages.prune --params params.yaml --data data/prepared --criterion lrp --seed 0 --step 1 \
-        --checkpoint models/baseline/seed0.safetensors --scores step1.scores.npz \
+        --unpruned models/baseline/seed0.safetensors --checkpoint models/baseline/seed0.safetensors \
+        --scores step1.scores.npz \
         --plan step1.plan.json --pruned step1.pruned.safetensors \
         --finetuned step1.safetensors --history step1.history.csv
 """
 
 import dataclasses
+import json
 import zipfile
+from pathlib import Path
 from typing import get_args
 
 import numpy as np
@@ -18,15 +21,16 @@ import torch
 from stages import command, device
 from stages.datasets import store
 from stages.datasets.store import derived_seed
-from stages.errors import InputError
+from stages.errors import InputError, naming
 from stages.files import write_json, write_rows
 from stages.networks import checkpoint
 from stages.networks.architectures import filters, prunable_layers, scored_layers
 from stages.networks.size import Size, measure
 from stages.params import Criterion, Prune, load
-from stages.pruning import selection, surgery
+from stages.pruning import limits, selection, surgery
 from stages.pruning.recalibration import recalibrate
 from stages.training.loop import fit
+from stages.training.validation import row_of_untrained
 
 
 def main() -> None:
@@ -35,6 +39,7 @@ def main() -> None:
         "stages.prune",
         __doc__,
         data="prepared data",
+        unpruned="network before any pruning",
         checkpoint="network to prune",
         scores="its scores",
         plan="what was removed, to write",
@@ -45,24 +50,27 @@ def main() -> None:
     parser.add_argument("--criterion", choices=get_args(Criterion), required=True, help="that gave the scores")
     parser.add_argument("--seed", type=int, required=True)
     parser.add_argument("--step", type=int, required=True, help="of the study, from 1")
+    parser.add_argument("--before", type=Path, nargs="?", help="plan of the step before (from step 2 on)")
     arguments = parser.parse_args()
     params = load(arguments.params).prune
     log = command.logger("prune", arguments.criterion, "seed", arguments.seed, "step", arguments.step)
     data = store.load(arguments.data)
+    data.refuse_unknown(params.guarded_classes(), "prune.guard.metric")
     where = device.prepare(params.finetune.threads)
     seed = derived_seed(arguments.seed, arguments.step)
     network, architecture = checkpoint.load(arguments.checkpoint)
+    named = {"criterion": arguments.criterion, "seed": arguments.seed, "step": arguments.step}
+    if arguments.before and (before := _read_plan(arguments.before))["stopped_by"]:
+        log.info("the chain ended before: %s", before["stopped_by"])
+        write_json(arguments.plan, repeated(before) | named)
+        _publish_again(arguments, network, architecture, data, params)
+        return
     scores = _load_scores(arguments.scores, network, params)
 
     coupled = params.scores.coupled[arguments.criterion]
     network, architecture, plan = cut(network, architecture, scores, params, coupled, arguments.step)
     recalibration = _recalibrate(network.to(where), architecture, data, params, seed)
-    plan |= {
-        "criterion": arguments.criterion,
-        "seed": arguments.seed,
-        "step": arguments.step,
-        "recalibration": recalibration,
-    }
+    plan |= {**named, "recalibration": recalibration}
     checkpoint.save(arguments.pruned, network, architecture)
     log.info(
         "%d channels removed, %.1f %% of the %s gone; %d params and %d MACs are left",
@@ -80,9 +88,32 @@ def main() -> None:
     for row in fit(network, architecture, data, params.finetune, seed, where, state_file):
         history.append(row)
         log.info("epoch %d of %d: validation accuracy %.4f", row["epoch"], params.finetune.epochs, row["val_accuracy"])
+    plan |= _limits(network.to(where), arguments.unpruned, data, params, plan)
+    if plan["stopped_by"]:
+        log.info("the chain ends: %s", plan["stopped_by"])
+    if plan["stopped_by"] == "guard":
+        write_json(arguments.plan, undone(plan))
+        _publish_again(arguments, *checkpoint.load(arguments.checkpoint), data, params)
+        return
     write_json(arguments.plan, plan)
     checkpoint.save(arguments.finetuned, network, architecture)
     write_rows(arguments.history, history)  # last: where the history is, the whole step is
+
+
+def repeated(before: dict) -> dict:
+    """Return the plan of a step after a chain's end: it removes nothing, and says what ended the chain."""
+    after = {"before": before["after"], "after": before["after"]}
+    layers = {layer: widths | {"before": widths["after"]} for layer, widths in before["layers"].items()}
+    nothing = {"images": 0, "largest_shift": 0.0}
+    return before | after | {"layers": layers, "removed": [], "recalibration": nothing, "repeats": True}
+
+
+def undone(plan: dict) -> dict:
+    """Return the plan of a step that broke the guard: it removes nothing; `undone` keeps what it tried."""
+    tried = {name: plan[name] for name in ("reached", "removed", "after", "recalibration")}
+    layers = {layer: widths | {"after": widths["before"]} for layer, widths in plan["layers"].items()}
+    gone = 1 - plan["before"][plan["unit"]] / plan["original"][plan["unit"]]
+    return repeated(plan | {"after": plan["before"], "layers": layers, "reached": gone, "undone": tried})
 
 
 def cut(
@@ -100,9 +131,10 @@ def cut(
     network, architecture
         The smaller network, its history extended.
     plan : dict
-        unit, asked, reached (fractions of the original network that are gone), stopped_by (None), sizes `original`,
-        `before` and `after`, filters of each layer in the same three, and each channel removed: group (its root
-        layer), layers, channel (now), original_channel, score.
+        unit, asked, reached (fractions of the original network that are gone), stopped_by (None, or the unit of
+        `params.until` if that size is reached), sizes `original`, `before` and `after`, filters of each layer in the
+        same three, each channel removed: group (its root layer), layers, channel (now), original_channel, score; and
+        repeats (False).
     """
     size = architecture.image_size
     unpruned = architecture.unpruned().shape()
@@ -111,7 +143,13 @@ def cut(
     groups = surgery.prunable_groups(network, size, params.layers.include, params.layers.exclude)
     candidates = selection.rank(groups, scores, coupled, params.min_channels)
     asked = step * params.per_step
-    chosen = selection.select(network, size, candidates, params.unit, original, asked)
+    budgets = {params.unit: asked}
+    if params.until and params.until.unit != "latency":
+        enough = 1 - params.until.left
+        budgets[params.until.unit] = min(enough, budgets.get(params.until.unit, enough))
+    chosen = min(
+        (selection.select(network, size, candidates, unit, original, gone) for unit, gone in budgets.items()), key=len
+    )
     present = {group.root: _present(group.root, widths["original"][group.root], architecture) for group in groups}
     removed = [
         {
@@ -131,12 +169,52 @@ def cut(
         "unit": params.unit,
         "asked": asked,
         "reached": 1 - getattr(after, params.unit) / getattr(original, params.unit),
-        "stopped_by": None,
+        "stopped_by": _size_reached(params, original, after),
+        "repeats": False,
         **{name: dataclasses.asdict(value) for name, value in _named(original, before, after)},
         "layers": {layer: {when: widths[when][layer] for when in widths} for layer in widths["original"]},
         "removed": removed,
     }
     return network, architecture, plan
+
+
+def _size_reached(params: Prune, original: Size, after: Size) -> str | None:
+    until = params.until
+    if not until or until.unit == "latency":
+        return None
+    left = getattr(after, until.unit) / getattr(original, until.unit)
+    return until.unit if left <= until.left + 1e-9 else None
+
+
+def _limits(network: torch.nn.Module, unpruned_file: Path, data, params: Prune, plan: dict) -> dict:
+    """Return `guard` and `until` of a plan (what was measured), and `stopped_by`: the guard before all."""
+    found = {"guard": None, "until": None, "stopped_by": plan["stopped_by"]}
+    timed = params.until and params.until.unit == "latency"
+    if not params.guard and not timed:
+        return found
+    unpruned, architecture = checkpoint.load(unpruned_file)
+    unpruned.to(next(network.parameters()).device)
+    if timed:
+        verdict = limits.time_left(params.until, network, unpruned, architecture, params.finetune.threads)
+        found["until"] = params.until.model_dump() | {"now": verdict.now}
+        found["stopped_by"] = "latency" if verdict.reached else None
+    if params.guard:
+        verdict = limits.guarded(params.guard, network, unpruned, architecture, data, params.finetune.batch_size)
+        found["guard"] = params.guard.model_dump() | {"unpruned": verdict.unpruned, "now": verdict.now}
+        found["stopped_by"] = "guard" if verdict.reached else found["stopped_by"]
+    return found
+
+
+def _publish_again(arguments, network, architecture, data, params: Prune) -> None:
+    """Write the network a step began with as what it ends with, and one row of history, of epoch 0."""
+    for path in (arguments.pruned, arguments.finetuned):
+        checkpoint.save(path, network, architecture)
+    write_rows(arguments.history, [row_of_untrained(network, architecture, data, params.finetune.batch_size)])
+
+
+def _read_plan(path: Path) -> dict:
+    with naming(path):
+        return json.loads(path.read_text())
 
 
 def _named(original: Size, before: Size, after: Size) -> list[tuple[str, Size]]:

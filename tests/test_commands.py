@@ -87,9 +87,19 @@ def test_pruning_that_cannot_be(out, tmp_path, prepared_folder, baseline, build,
         "budget": ["0.9 of the filters cannot be removed", "at most"],
     }[problem]
     refused(
-        "stages.prune", "--data", prepared_folder, "--checkpoint", baseline, "--scores", tmp_path / "s.npz",
+        "stages.prune", "--data", prepared_folder, "--unpruned", baseline, "--checkpoint", baseline,
+        "--scores", tmp_path / "s.npz",
         "--criterion", "lrp", "--seed", 0, "--step", 6, "--plan", out / "p.json", "--pruned", out / "a",
         "--finetuned", out / "b", "--history", out / "h", named=named,
+    )  # fmt: skip
+
+
+def test_a_guard_of_an_unknown_class(out, tmp_path, prepared_folder):
+    text = Path("params.yaml").read_text().replace("guard: null", "guard: {metric: recall_cat, max_drop: 0.1}")
+    (tmp_path / "guard.yaml").write_text(text)
+    refused(
+        "stages.train", "--params", tmp_path / "guard.yaml", "--data", prepared_folder, "--seed", 0,
+        "--checkpoint", out / "a", "--history", out / "b", named=["prune.guard.metric: 'cat' is none of", "bag"],
     )  # fmt: skip
 
 

@@ -62,11 +62,11 @@ class Prepared:
         for start in range(0, len(rows), size):
             yield self.batch(rows[start : start + size])
 
-    def refuse_unknown(self, classes: Sequence[str] | None) -> None:
-        """Raise an InputError if one of the classes whose images are to be scored does not exist."""
+    def refuse_unknown(self, classes: Sequence[str] | None, key: str = "prune.scores.classes") -> None:
+        """Raise an InputError if one of the classes that a key of params.yaml names does not exist."""
         for name in classes or []:
             if name not in self.classes:
-                raise InputError(f"prune.scores.classes: {name!r} is none of {', '.join(self.classes)}")
+                raise InputError(f"{key}: {name!r} is none of {', '.join(self.classes)}")
 
     def references(
         self,

@@ -237,8 +237,9 @@ def stability(table: pd.DataFrame, resamples: int) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        criterion, other, their variances over steps and seeds, and the two-sided `p` of a permutation test that swaps
-        the two, each centred at its mean, step by step and seed by seed; `p_holm` corrects for the number of pairs.
+        criterion, other, their variances over the steps and seeds that both have (three or more), and the two-sided
+        `p` of a permutation test that swaps the two, each centred at its mean, step by step and seed by seed; `p_holm`
+        corrects for the number of pairs.
     """
     from scipy.stats import permutation_test as permute
 
@@ -246,8 +247,11 @@ def stability(table: pd.DataFrame, resamples: int) -> pd.DataFrame:
     recovery = (wide["finetuned"] - wide["pruned"]).unstack()
     recovery = recovery[[name for name in table["criterion"].unique() if name in recovery]]
     rows = []
-    for one, other in combinations(recovery, 2) if len(recovery) > 2 else ():
-        sides = [recovery[name] - recovery[name].mean() for name in (one, other)]
+    for one, other in combinations(recovery, 2):
+        both = recovery[[one, other]].dropna()
+        if len(both) < 3:
+            continue
+        sides = [both[name] - both[name].mean() for name in (one, other)]
         found = permute(
             sides, lambda x, y, axis: x.var(axis=axis, ddof=1) - y.var(axis=axis, ddof=1), permutation_type="samples",
             vectorized=True, n_resamples=resamples, rng=0,

@@ -59,7 +59,7 @@ def _curves(axes: Axes, table: pd.DataFrame, metric: str, phase: str, size: str)
 
 def layer_shares(layers: pd.DataFrame) -> Figure:
     """Return a map of the share of each layer's filters that is left after the last step, criterion by layer."""
-    last = layers[layers["step"] == layers["step"].max()]
+    last = tables.at_the_end(layers)
     share = (last["after"] / last["original"]).groupby([last["criterion"], last["layer"]], sort=False).mean().unstack()
     share = share.loc[layers["criterion"].unique(), layers["layer"].unique()]
     figure = Figure(figsize=(2 + 0.45 * share.shape[1], 1.6 + 0.4 * share.shape[0]), layout="constrained")

@@ -19,14 +19,13 @@ def pruning_table(rows: pd.DataFrame, criteria: list[str]) -> pd.DataFrame:
 
 def last_step(table: pd.DataFrame) -> pd.DataFrame:
     """Return, for each criterion in the table's order, the mean over seeds of the last fine-tuned step."""
-    finetuned = table[table["phase"] == "finetuned"]
-    last = finetuned[finetuned["step"] == finetuned["step"].max()]
+    last = at_the_end(table[table["phase"] == "finetuned"])
     return last.drop(columns=["seed", "step", "phase"]).groupby("criterion", sort=False).mean()
+
 
 def at_the_end(rows: pd.DataFrame) -> pd.DataFrame:
     """Return the rows of the last step of each chain: a guard or target may have ended some before others."""
     return rows[rows["step"] == rows.groupby(["criterion", "seed"])["step"].transform("max")]
-
 
 
 def baseline(table: pd.DataFrame) -> pd.Series:
@@ -43,7 +42,9 @@ def title(table: pd.DataFrame) -> str:
     """Return what the table of the last step shows."""
     seeds = table["seed"].nunique()
     spread = f"{seeds} seeds, mean ± standard deviation" if seeds > 1 else "1 seed"
-    return f"After {table['step'].max()} steps (test split, {spread}):"
+    steps = at_the_end(table[table["criterion"] != "baseline"])["step"]
+    least = f"{steps.min()} to " if steps.min() < steps.max() else ""
+    return f"After {least}{steps.max()} steps (test split, {spread}):"
 
 
 def markdown(table: pd.DataFrame) -> str:
@@ -82,7 +83,7 @@ def latency_markdown(table: pd.DataFrame, latency: pd.DataFrame) -> str:
         criterion, seed, step, batch, milliseconds.
     """
     sizes = _unpruned_and_last(table).groupby("criterion", sort=False)[SIZES].mean().map("{:,.0f}".format)
-    latency = latency[latency["step"].isin([0, table["step"].max()])].replace({"criterion": {"baseline": "unpruned"}})
+    latency = at_the_end(latency).replace({"criterion": {"baseline": "unpruned"}})
     times = latency.groupby(["criterion", "batch"])["milliseconds"].mean().unstack().map("{:.2f}".format)
     return _with_criterion(sizes.join(times.add_prefix("ms, batch of ")))
 
@@ -136,7 +137,6 @@ def stability_markdown(stability: pd.DataFrame) -> str:
     return as_markdown(texts.assign(p=stability["p_holm"].map(_p)))
 
 
-def _p(value: float) -> str:
 def changes_markdown(rows: pd.DataFrame, key: str, measure: str) -> str:
     """Return mean changes (± standard deviation over seeds) by criterion and key, as Markdown."""
     groups = rows.groupby(["criterion", key], sort=False)[measure]
@@ -167,6 +167,7 @@ def flips_markdown(flips: pd.DataFrame) -> str:
     return _with_criterion(counts.map("{:.1f}".format).rename_axis(columns=None))
 
 
+def _p(value: float) -> str:
     return f"{value:.3f}" if value >= 0.001 else "< 0.001"
 
 
@@ -178,14 +179,13 @@ def _by_share(rows: pd.DataFrame, texts: pd.Series) -> str:
 
 
 def _unpruned_and_last(table: pd.DataFrame) -> pd.DataFrame:
-    kept = (table["phase"] == "baseline") | ((table["phase"] == "finetuned") & (table["step"] == table["step"].max()))
-    return table[kept].replace({"criterion": {"baseline": "unpruned"}})
+    return at_the_end(table[table["phase"] != "pruned"]).replace({"criterion": {"baseline": "unpruned"}})
 
 
 def _last_step_in_words(table: pd.DataFrame) -> pd.DataFrame:
     groups = _unpruned_and_last(table).groupby("criterion", sort=False)
     texts = (groups[SIZES].mean() / baseline(table)[SIZES]).map("{:.1%}".format)
-    cut = table[(table["phase"] == "pruned") & (table["step"] == table["step"].max())].groupby("criterion")["accuracy"]
+    cut = at_the_end(table[table["phase"] == "pruned"]).groupby("criterion")["accuracy"]
     texts["accuracy after the cut"] = _spread(cut.mean(), cut.std())
     for name in ("accuracy", "balanced_accuracy", "macro_f1"):
         texts[name.replace("_", " ")] = _spread(groups[name].mean(), groups[name].std())

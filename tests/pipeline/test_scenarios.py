@@ -4,6 +4,7 @@ import json
 import os
 import signal
 
+import pandas as pd
 import pytest
 
 from tests.pipeline.conftest import Study, evaluated, jobs, step
@@ -299,3 +300,45 @@ def edit_during_a_run(study, **values):
 def comments(text):
     """Return the comments of a YAML file."""
     return [line.split("#", 1)[1].strip() for line in text.splitlines() if "#" in line]
+
+
+def test_a_target_ends_the_chains_and_later_steps_repeat_their_end(study):
+    study.edit(prune__until={"unit": "macs", "left": 0.75}, prune__steps=3)
+    study.repro()
+    table = pd.read_csv(study.folder / "metrics/pruning.csv")
+    whole = table["macs"].iloc[0]
+    for criterion in ("lrp", "weight"):
+        plans = [json.loads(study.read(f"models/pruned/{criterion}/seed0/step{n}.plan.json")) for n in (1, 2, 3)]
+        end = next(n for n, plan in enumerate(plans, start=1) if plan["stopped_by"] == "macs")
+        assert [plan["repeats"] for plan in plans] == [n > end for n in (1, 2, 3)]
+        assert plans[end - 1]["after"]["macs"] <= 0.75 * whole
+        assert all(plan["after"]["macs"] > 0.75 * whole for plan in plans[: end - 1])
+        files = study.files(f"models/pruned/{criterion}/seed0")
+        for n in range(end + 1, 4):
+            assert (
+                files[f"step{n}.safetensors"] == files[f"step{n}.pruned.safetensors"] == files[f"step{end}.safetensors"]
+            )
+        for name in ("pruning", "layers", "history", "latency"):
+            rows = pd.read_csv(study.folder / f"metrics/{name}.csv")
+            assert rows[rows["criterion"] == criterion]["step"].max() == end < 3
+    assert study.run("dvc", "status").strip() == CLEAN
+
+
+def test_a_step_that_breaks_the_guard_is_undone_and_the_last(study):
+    study.edit(prune__guard={"metric": "accuracy", "max_drop": 0.0}, prune__per_step=0.45, prune__finetune__epochs=0)
+    study.repro()
+    table = pd.read_csv(study.folder / "metrics/pruning.csv")
+    for criterion in ("lrp", "weight"):
+        plans = [json.loads(study.read(f"models/pruned/{criterion}/seed0/step{n}.plan.json")) for n in (1, 2)]
+        broken = next(n for n, plan in enumerate(plans, start=1) if plan["stopped_by"] == "guard")
+        guard, tried = plans[broken - 1]["guard"], plans[broken - 1]["undone"]
+        assert guard["unpruned"] > guard["now"]
+        assert len(tried["removed"]) > 0
+        assert plans[broken - 1]["removed"] == []
+        assert all(plan["guard"]["now"] >= plan["guard"]["unpruned"] for plan in plans[: broken - 1])
+        files = study.files(f"models/pruned/{criterion}/seed0") | study.files("models/baseline")
+        start = "seed0.safetensors" if broken == 1 else f"step{broken - 1}.safetensors"
+        for n in range(broken, 3):
+            assert files[f"step{n}.safetensors"] == files[f"step{n}.pruned.safetensors"] == files[start]
+        assert table[table["criterion"] == criterion]["step"].max() == max(1, broken - 1)
+    assert study.run("dvc", "status").strip() == CLEAN

@@ -157,6 +157,19 @@ def recoveries(generator, spread):
     return pd.DataFrame(rows, columns=["criterion", "seed", "step", "phase", "accuracy"])
 
 
+def test_recoveries_are_compared_where_both_chains_have_steps(generator):
+    table = recoveries(generator, {"lrp": 0.01, "weight": 0.05, "taylor": 0.05})
+    shorter = table.query("not (criterion == 'weight' and (seed == 2 or step > 2))")
+    found = comparison.stability(shorter, RESAMPLES)
+    common = shorter.query("criterion == 'lrp' and phase == 'finetuned' and seed < 2 and step <= 2")["accuracy"]
+    assert value(found, criterion="lrp", other="weight")["variance"] == pytest.approx(common.var())
+    assert value(found, criterion="lrp", other="taylor")["p"] == pytest.approx(
+        value(comparison.stability(table, RESAMPLES), criterion="lrp", other="taylor")["p"]
+    )
+    alone = table.query("not (criterion == 'weight' and (seed > 0 or step > 2))")
+    assert set(comparison.stability(alone, RESAMPLES)["other"]) == {"taylor"}
+
+
 def test_a_steadier_recovery_is_found_and_an_equal_one_is_not(generator):
     table = recoveries(generator, {"lrp": 0.01, "weight": 0.05, "taylor": 0.05})
     found = comparison.stability(table, RESAMPLES)

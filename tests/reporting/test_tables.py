@@ -53,6 +53,16 @@ def test_each_class_has_its_recall_and_each_network_its_time():
     ]
 
 
+def test_the_last_step_is_that_of_each_chain():
+    table = rows(2).query("not (seed == 1 and step == 2)")  # what ended the second seed's chain came first
+    assert tables.title(table).startswith("After 1 to 2 steps")
+    assert tables.title(rows(2)).startswith("After 2 steps")
+    assert tables.last_step(table).loc["lrp", "accuracy"] == pytest.approx((0.7 + 0.82) / 2)
+    text = tables.markdown(table).splitlines()[3]
+    assert text.startswith("| lrp | 37.5% | 37.5% | 37.5% | 0.4600 ± 0.0849 | 0.7600 ± 0.0849 |")
+    assert "| 0.810 ± 0.085 |" in tables.classes_markdown(table).splitlines()[3]
+
+
 def test_the_order_is_that_of_the_criteria():
     both = pd.concat([rows(2), rows(2).query("criterion == 'lrp'").replace("lrp", "weight")], ignore_index=True)
     table = tables.pruning_table(both, ["weight", "lrp"])
