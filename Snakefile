@@ -343,7 +343,7 @@ rule toy_problem:
         "logs/toy/{problem}.log",
     threads: STUDY.toy.threads
     params:
-        code=code("toy_problem", "attribution", "datasets/source.py", "datasets/store.py", "networks", "pruning"),
+        code=code("toy_problem", "attribution", "datasets", "networks", "pruning"),
         settings=STUDY.toy.model_dump(),
     shell:
         "python -m stages.toy_problem --params {input.study:q} --problem {wildcards.problem}"

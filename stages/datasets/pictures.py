@@ -40,3 +40,8 @@ def decode(path: Path) -> Image.Image:
         raise InputError(f"{path}: is {what}; data.source must hold pictures") from None
     except (OSError, SyntaxError, ValueError, struct.error, Image.DecompressionBombError) as error:
         raise InputError(f"{path}: cannot be read as a picture: {error}") from None
+
+
+def square(picture: Image.Image, size: int) -> Image.Image:
+    """Return a picture resized to `size` x `size` pixels, with antialiasing."""
+    return picture if picture.size == (size, size) else picture.resize((size, size), Image.Resampling.BILINEAR)

@@ -16,6 +16,7 @@ import pandas as pd
 import torch
 from PIL import Image
 
+from stages.datasets.pictures import square
 from stages.datasets.source import SPLITS, Source
 from stages.errors import InputError, naming
 from stages.files import replacing, write_json
@@ -222,9 +223,7 @@ def _stored(
     """Yield in order what is stored of each picture, its digest and its histogram."""
 
     def one(row: int) -> tuple[np.ndarray, bytes, np.ndarray]:
-        picture = image(row)
-        if picture.size != (size, size):
-            picture = picture.resize((size, size), Image.Resampling.BILINEAR)
+        picture = square(image(row), size)
         pixels = np.asarray(picture)
         return pixels, hashlib.blake2b(pixels.data, digest_size=16).digest(), np.array(picture.histogram())
 

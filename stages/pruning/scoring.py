@@ -42,10 +42,9 @@ def scored(
     """
     drawn = () if criterion in UNSEEING else _reference_images(network, architecture, data, settings, seed)
     device = next(network.parameters()).device
-    low, high = (architecture.normalise(torch.full((1, 3, 1, 1), value, device=device)) for value in (0.0, 1.0))
     references = References(
         drawn,
-        (low, high),
+        pixel_bounds(architecture, device),
         settings.reduction.get(criterion, "sum"),
         own_seed,
         rules(settings.lrp),
@@ -70,6 +69,12 @@ def _reference_images(network, architecture, data, settings, seed):
     rows = data.references(settings.references_per_class, seed, settings.classes, accept)
     for images, labels in data.batches(rows, settings.batch_size):
         yield architecture.normalise(images.to(device)), labels.to(device)
+
+
+def pixel_bounds(architecture: Architecture, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the smallest and largest value of each normalised colour channel, 1 x 3 x 1 x 1."""
+    low, high = (architecture.normalise(torch.full((1, 3, 1, 1), value, device=device)) for value in (0.0, 1.0))
+    return low, high
 
 
 def rules(lrp: Lrp) -> Rules:

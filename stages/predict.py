@@ -1,0 +1,79 @@
+"""What a network says to pictures, and why: probabilities, and a heat map of relevance beside each picture.
+
+::
+
+    python -m stages.predict --checkpoint models/pruned/lrp/seed0/step4.safetensors lesion.jpg
+
+writes `lesion.heatmap.png`: the picture, and where relevance for a class comes from (red) or speaks against it (blue),
+by the rules of `prune.scores.lrp`.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from stages import command, device
+from stages.attribution.composites import ByGraph
+from stages.attribution.filters import from_class
+from stages.attribution.heatmap import heat_maps
+from stages.datasets import pictures
+from stages.errors import InputError, naming
+from stages.files import replacing
+from stages.networks import checkpoint
+from stages.params import load
+from stages.pruning.scoring import pixel_bounds, rules
+
+LEAST = 256  # pixels of the longer side of what is shown
+
+
+def main() -> None:
+    """Run the command."""
+    parser = command.parser("stages.predict", __doc__, checkpoint="network of the study")
+    parser.add_argument("pictures", type=Path, nargs="+", metavar="PICTURE")
+    parser.add_argument("--class", dest="of_class", help="class to explain (default: the predicted one)")
+    parser.add_argument("--folder", type=Path, help="of the heat maps (default: that of each picture)")
+    arguments = parser.parse_args()
+    settings = load(arguments.params).prune.scores.lrp
+    network, architecture = checkpoint.load(arguments.checkpoint)
+    classes = architecture.classes
+    if arguments.of_class and arguments.of_class not in classes:
+        raise InputError(f"--class: {arguments.of_class!r} is none of {', '.join(classes)}")
+    shown = [pictures.decode(path) for path in arguments.pictures]
+    where = device.prepare(1)
+    network.to(where)
+    composite = ByGraph(rules(settings), pixel_bounds(architecture, where))
+    for path, picture in zip(arguments.pictures, shown, strict=True):
+        pixels = torch.from_numpy(np.array(pictures.square(picture, architecture.image_size)))
+        image = architecture.normalise(pixels.permute(2, 0, 1)[None].float().div(255).to(where))
+        with torch.no_grad():
+            probabilities = network(image).double().softmax(1)[0]
+        of_class = classes.index(arguments.of_class) if arguments.of_class else probabilities.argmax().item()
+        label = torch.tensor([of_class], device=where)
+        heat = heat_maps(network, image, label, from_class("true", "one"), composite)[0]
+        target = (arguments.folder or path.parent) / f"{path.stem}.heatmap.png"
+        with naming(target), replacing(target) as temporary:
+            beside(picture, heat.cpu().numpy()).save(temporary, format="png")
+        print(path)
+        for n in probabilities.argsort(descending=True).tolist():
+            print(f"  {probabilities[n]:.4f}  {classes[n]}")
+        print(f"  relevance for {classes[of_class]}: {target}")
+
+
+def beside(picture: Image.Image, heat: np.ndarray) -> Image.Image:
+    """Return a picture and its heat map (H x W, stretched to the picture) side by side, small ones enlarged."""
+    from matplotlib import colormaps
+
+    scale = max(1, -(-LEAST // max(picture.size)))
+    size = picture.width * scale, picture.height * scale
+    both = Image.new("RGB", (2 * size[0], size[1]))
+    both.paste(picture.resize(size, Image.Resampling.NEAREST))
+    most = np.abs(heat).max() or 1.0
+    colours = colormaps["bwr"](0.5 + 0.5 * heat / most, bytes=True)[..., :3]
+    both.paste(Image.fromarray(colours).resize(size, Image.Resampling.NEAREST), (size[0], 0))
+    return both
+
+
+if __name__ == "__main__":
+    command.run(main)

@@ -1,0 +1,93 @@
+"""What a network says to pictures: the command, with real files."""
+
+import re
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from stages.networks import checkpoint
+from stages.predict import beside
+
+
+@pytest.fixture
+def network_file(tmp_path, build, architecture):
+    checkpoint.save(tmp_path / "seed0.safetensors", build("resnet8", image_size=16), architecture)
+    return tmp_path / "seed0.safetensors"
+
+
+@pytest.fixture
+def pictures(tmp_path, prepared):
+    """Return files that hold images of the prepared data set, pixel by pixel, and those images."""
+    (tmp_path / "mine").mkdir()
+    files = [tmp_path / "mine" / f"{row}.png" for row in (0, 7)]
+    for row, file in zip((0, 7), files, strict=True):
+        Image.fromarray(np.asarray(prepared.images[row])).save(file)
+    return files, prepared.batch(np.array([0, 7]))[0]
+
+
+def predict(*arguments):
+    command = [sys.executable, "-m", "stages.predict", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True)
+
+
+def test_probabilities_are_those_of_the_network_and_maps_lie_beside_the_pictures(network_file, pictures):
+    files, images = pictures
+    answer = predict("--checkpoint", network_file, *files)
+    assert answer.returncode == 0, answer.stderr
+    network, architecture = checkpoint.load(network_file)
+    with torch.no_grad():
+        expected = network(architecture.normalise(images)).softmax(1)
+    found = re.findall(r"^  (0\.\d{4})  (.+)$", answer.stdout, re.M)
+    for n, file in enumerate(files):
+        said = {name: float(value) for value, name in found[10 * n : 10 * n + 10]}
+        assert [said[name] for name in architecture.classes] == pytest.approx(expected[n].tolist(), abs=1e-4)
+        assert list(said.values()) == sorted(said.values(), reverse=True)
+        with Image.open(file.with_name(f"{file.stem}.heatmap.png")) as both:
+            assert both.size == (512, 256)
+            left = np.asarray(both)[8:256:16, 8:256:16]
+            assert np.array_equal(left, np.asarray(Image.open(file)))
+    assert f"relevance for {next(iter(said))}: {files[1].with_name('7.heatmap.png')}" in answer.stdout
+
+
+def test_another_class_is_explained_in_another_folder(network_file, pictures, tmp_path):
+    (file, _), _ = pictures
+    for name in ("bag", "coat"):
+        answer = predict("--checkpoint", network_file, "--class", name, "--folder", tmp_path / name, file)
+        assert f"relevance for {name}: {tmp_path / name / '0.heatmap.png'}" in answer.stdout
+    maps = [(tmp_path / name / "0.heatmap.png").read_bytes() for name in ("bag", "coat")]
+    assert maps[0] != maps[1]
+    assert not file.with_name("0.heatmap.png").exists()
+
+
+def test_red_is_for_and_blue_against():
+    heat = np.zeros((2, 2))
+    heat[0, 0], heat[1, 1] = 1, -1
+    both = np.asarray(beside(Image.new("RGB", (256, 256)), heat))
+    assert both[10, 256 + 10].tolist() == [255, 0, 0]
+    assert both[250, 256 + 250].tolist() == [0, 0, 255]
+    assert both[10, 500].min() >= 254
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (["--class", "cat", "0.png"], ["--class: 'cat' is none of", "bag"]),
+        (["0.png", "none.png"], ["none.png", "No such file"]),
+        (["0.png", "text.png"], ["text.png", "no picture"]),
+        (["--folder", "text.png/below", "0.png"], ["text.png/below/0.heatmap.png", "Not a directory"]),
+    ],
+)
+def test_what_cannot_be_is_one_line_and_writes_nothing(network_file, pictures, arguments, named):
+    folder = pictures[0][0].parent
+    (folder / "text.png").write_text("no picture")
+    before = set(folder.iterdir())
+    arguments = [str(folder / text) if ".png" in text else text for text in arguments]
+    answer = predict("--checkpoint", network_file, *arguments)
+    assert answer.returncode == 2
+    assert len(answer.stderr.splitlines()) == 1
+    assert all(part in answer.stderr for part in named)
+    assert set(folder.iterdir()) == before
