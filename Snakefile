@@ -28,12 +28,15 @@ PRUNED = "models/pruned/{criterion}/seed{seed}/step{step}"
 TRAINED = f"{WORK}/train/{{key}}/seed{{seed}}"
 STEP = f"{WORK}/prune/{{key}}/{{criterion}}/seed{{seed}}/step{{step}}"
 EVALUATED = f"{WORK}/evaluate/{{key}}/{{criterion}}/seed{{seed}}"
+FEW_SHOT = f"{WORK}/few_shot/{{key}}/k{{images}}/{{criterion}}/seed{{seed}}"
+FEW_SHOT_PREDICTIONS = "metrics/few_shot/predictions/k{images}/{criterion}/seed{seed}.parquet"
 PREDICTIONS = "metrics/predictions/{criterion}/seed{seed}.parquet"
 HISTORY = ".history.csv"
 OF_A_BASELINE = [HISTORY, ".safetensors"]
 OF_A_STEP = [HISTORY, ".scores.npz", ".diagnostics.json", ".plan.json", ".pruned.safetensors", ".safetensors"]
 PLOTS = expand("metrics/plots/{name}.svg", name=["accuracy", "balanced_accuracy", "layers", "training"])
 COMPARISON = ["levels", "areas", "pairs", "stability", "levels_latency", "areas_latency", "pairs_latency"]
+FEW_SHOT_COMPARISON = expand("metrics/few_shot/{name}.csv", name=["levels", "areas", "pairs"])
 SAFETY = ["classes", "subgroups", "confusion", "reliability", "flips"]
 METRICS = ["baseline.json", "summary.json", "pruning.csv", "layers.csv", "history.csv", "latency.csv"]
 
@@ -44,6 +47,7 @@ wildcard_constraints:
     kind="criterion|setting",
     variant="[a-z0-9-]+",
     seed=r"\d+",
+    images=r"[1-9]\d*",
     step=r"[1-9]\d*",
 
 
@@ -53,9 +57,11 @@ localrules:
     stage_train,
     stage_prune,
     stage_evaluate,
+    stage_few_shot,
     publish_baseline,
     publish_pruned,
     publish_predictions,
+    publish_few_shot,
 
 
 onstart:
@@ -84,6 +90,8 @@ rule all:
         expand("metrics/comparison/{name}.csv", name=COMPARISON),
         expand("metrics/safety/{name}.csv", name=SAFETY),
         PLOTS,
+        "metrics/few_shot.csv",
+        FEW_SHOT_COMPARISON,
 
 
 # One target a DVC stage.
@@ -106,8 +114,18 @@ rule stage_prune:
 
 rule stage_evaluate:
     input:
-        rules.all.input,
+        expand("metrics/{name}", name=METRICS),
+        expand("metrics/comparison/{name}.csv", name=COMPARISON),
+        expand("metrics/safety/{name}.csv", name=SAFETY),
+        PLOTS,
         expand(PREDICTIONS, criterion=["baseline", *CRITERIA], seed=SEEDS),
+
+
+rule stage_few_shot:
+    input:
+        "metrics/few_shot.csv",
+        FEW_SHOT_COMPARISON,
+        expand(FEW_SHOT_PREDICTIONS, images=STUDY.few_shot.images_per_class, criterion=CRITERIA, seed=SEEDS),
 
 
 # The jobs. Every input is ancient(): what a file holds is decided by the key in its path or by the DVC stage before,
@@ -286,6 +304,44 @@ rule safety:
         " --folder metrics/safety 2>&1 | tee {log:q}"
 
 
+rule few_shot:
+    input:
+        ancient(PREPARED),
+        study=ancient(PARAMS),
+        checkpoint=ancient(f"{BASELINE}.safetensors"),
+    output:
+        rows=f"{FEW_SHOT}.csv",
+        predictions=f"{FEW_SHOT}.parquet",
+    log:
+        "logs/few_shot/k{images}/{criterion}/seed{seed}.{key}.log",
+    threads: STUDY.few_shot.threads
+    resources:
+        gpu=1,
+    shell:
+        "python -m stages.few_shot --params {input.study:q} --data data/prepared --criterion {wildcards.criterion}"
+        " --seed {wildcards.seed} --images {wildcards.images} --checkpoint {input.checkpoint:q}"
+        " --rows {output.rows:q} --predictions {output.predictions:q} 2>&1 | tee {log:q}"
+
+
+rule compare_few_shot:
+    input:
+        study=ancient(PARAMS),
+        rows=lambda _: ancient(few_shot_chains(".csv")),
+        predictions=ancient(
+            expand(FEW_SHOT_PREDICTIONS, images=STUDY.few_shot.images_per_class, criterion=CRITERIA, seed=SEEDS)
+        ),
+    output:
+        FEW_SHOT_COMPARISON,
+        multiext("metrics/few_shot/", "few_shot.svg", "page.md"),
+        table="metrics/few_shot.csv",
+    log:
+        "logs/compare_few_shot.log",
+    threads: STUDY.evaluate.threads
+    shell:
+        "python -m stages.compare_few_shot --params {input.study:q} --rows {input.rows:q}"
+        " --predictions {input.predictions:q} --table {output.table:q} --folder metrics/few_shot 2>&1 | tee {log:q}"
+
+
 # Finished files go from the work folder, which DVC never touches, to the outputs that DVC versions. Each rule names the
 # history alone as its input. Jobs write it last, so where it is, the rest is. And Snakemake stamps outputs one after
 # another: a linked input is stamped with its output, and one further down the list would seem newer than those above.
@@ -326,6 +382,17 @@ rule publish_predictions:
         PREDICTIONS,
     log:
         "logs/publish/predictions/{criterion}/seed{seed}.log",
+    shell:
+        "(ln -f {input:q} {output:q} || cp {input:q} {output:q}) 2> {log:q}"
+
+
+rule publish_few_shot:
+    input:
+        lambda file: ancient(FEW_SHOT.format(key=key_of(file.criterion, file.seed), **file) + ".parquet"),
+    output:
+        FEW_SHOT_PREDICTIONS,
+    log:
+        "logs/publish/few_shot/k{images}/{criterion}/seed{seed}.log",
     shell:
         "(ln -f {input:q} {output:q} || cp {input:q} {output:q}) 2> {log:q}"
 
@@ -424,6 +491,16 @@ def key_of(criterion, seed):
 def of_chain(criterion, seed, suffix):
     """Return a file that evaluate made of a chain."""
     return EVALUATED.format(key=key_of(criterion, seed), criterion=criterion, seed=seed) + suffix
+
+
+def few_shot_chains(suffix):
+    """Return a file of every chain of the few-shot regime."""
+    return [
+        FEW_SHOT.format(key=key_of(criterion, seed), images=images, criterion=criterion, seed=seed) + suffix
+        for images in STUDY.few_shot.images_per_class
+        for criterion in CRITERIA
+        for seed in SEEDS
+    ]
 
 
 def of_step(key, step, suffix, number=None):

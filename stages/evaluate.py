@@ -10,18 +10,15 @@ By hand::
 from pathlib import Path
 
 import pandas as pd
-import torch
 
 from stages import command, device
 from stages.datasets import store
 from stages.errors import InputError
 from stages.files import replacing, write_rows
-from stages.names import Identity, identify, without_repeats
+from stages.measuring import measured
+from stages.names import identify, without_repeats
 from stages.networks import checkpoint
-from stages.networks.predict import predict
-from stages.networks.size import measure
 from stages.params import load
-from stages.reporting.metrics import classification
 
 
 def main() -> None:
@@ -35,30 +32,19 @@ def main() -> None:
     log = command.logger("evaluate")
     where = device.prepare(params.threads)
     data = store.load(arguments.data)
-    test = data.rows("test")
-    rows, predictions = [], []
+    rows, tables = [], []
     for path in without_repeats(arguments.checkpoints):
         identity = identify(path)
         network, architecture = checkpoint.load(path)
         if architecture.classes != data.classes:
             raise InputError(f"{path}: its classes are not those of {arguments.data}")
-        logits, labels = predict(network.to(where), architecture, data, test, params.batch_size)
-        probabilities = logits.double().softmax(1).numpy()
-        size = measure(network, architecture.image_size)
-        rows.append(identity._asdict() | vars(size) | classification(labels.numpy(), probabilities, data.classes))
-        predictions.append(_table(identity, data, test, probabilities))
+        row, table = measured(identity, network.to(where), architecture, data, params.batch_size)
+        rows.append(row)
+        tables.append(table)
         log.info("%s seed %d step %d %s: accuracy %.4f", *identity, rows[-1]["accuracy"])
     write_rows(arguments.rows, rows)
     with replacing(arguments.predictions) as temporary:
-        pd.concat(predictions, ignore_index=True).to_parquet(temporary, index=False)
-
-
-def _table(identity: Identity, data: store.Prepared, rows, probabilities) -> pd.DataFrame:
-    table = data.index.iloc[rows][["image_id", "label"]].reset_index(drop=True)
-    table.insert(0, "step", identity.step)
-    table.insert(1, "phase", identity.phase)
-    columns = [f"probability_{name}" for name in data.classes]
-    return table.join(pd.DataFrame(torch.from_numpy(probabilities).float().numpy(), columns=columns))
+        pd.concat(tables, ignore_index=True).to_parquet(temporary, index=False)
 
 
 if __name__ == "__main__":

@@ -280,6 +280,13 @@ class Until(Section):
     batch_size: Positive = 1
 
 
+class Distillation(Section):
+    """How much the unpruned network teaches while a pruned one is tuned."""
+
+    weight: Annotated[float, Field(gt=0, le=1)]
+    temperature: Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
 class Prune(Section):
     """Criteria, budget and what follows each cut."""
 
@@ -292,6 +299,7 @@ class Prune(Section):
     scores: Scores
     recalibrate: Literal[0] | Annotated[int, Field(ge=2)]
     finetune: Training
+    distillation: Distillation | None
     guard: Guard | None
     until: Until | None
 
@@ -335,6 +343,23 @@ class Evaluate(Section):
     threads: Positive
     comparison: Comparison
     latency: Latency
+
+
+class FewShot(Section):
+    """Pruning with k images of each class and no other training data."""
+
+    images_per_class: Annotated[list[Positive], Field(min_length=1)]
+    prior: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None
+    updates: Count
+    batch_size: Positive
+    learning_rate: Annotated[float, Field(gt=0, allow_inf_nan=False)]
+    distillation: Distillation | None
+    threads: Positive
+
+    @model_validator(mode="after")
+    def _numbers_differ(self):
+        _refuse_repeats("images_per_class", self.images_per_class)
+        return self
 
 
 class Setting(Section):
@@ -397,6 +422,7 @@ class Params(Section):
     train: Train
     prune: Prune
     evaluate: Evaluate
+    few_shot: FewShot
     curves: Curves
     toy: Toy
 

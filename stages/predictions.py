@@ -36,7 +36,8 @@ def each(files: list[Path]) -> Iterator[tuple[Identity, pd.DataFrame, np.ndarray
             images = mine if images is None else images
             if not mine.equals(images):
                 raise InputError(f"{file}: step {step} {phase}: not the images of {files[0]} in their order")
-            identity = Identity(file.parent.name, int(file.stem.removeprefix("seed")), int(step), phase)
+            criterion = "baseline" if phase == "baseline" else file.parent.name
+            identity = Identity(criterion, int(file.stem.removeprefix("seed")), int(step), phase)
             yield identity, images, group.filter(like="probability_").to_numpy()
 
 

@@ -9,7 +9,6 @@ By hand::
         --finetuned step1.safetensors --history step1.history.csv
 """
 
-import dataclasses
 import json
 import zipfile
 from pathlib import Path
@@ -24,10 +23,10 @@ from stages.datasets.store import derived_seed
 from stages.errors import InputError, naming
 from stages.files import write_json, write_rows
 from stages.networks import checkpoint
-from stages.networks.architectures import filters, prunable_layers, scored_layers
-from stages.networks.size import Size, measure
+from stages.networks.architectures import prunable_layers, widths
 from stages.params import Criterion, Prune, load
-from stages.pruning import limits, selection, surgery
+from stages.pruning import limits
+from stages.pruning.cut import cut
 from stages.pruning.recalibration import recalibrate
 from stages.training.loop import fit
 from stages.training.validation import row_of_untrained
@@ -85,7 +84,8 @@ def main() -> None:
 
     history = []
     state_file = arguments.finetuned.with_suffix(".training")
-    for row in fit(network, architecture, data, params.finetune, seed, where, state_file):
+    teacher = checkpoint.load(arguments.unpruned)[0].to(where) if params.distillation else None
+    for row in fit(network, architecture, data, params.finetune, seed, where, state_file, teacher, params.distillation):
         history.append(row)
         log.info("epoch %d of %d: validation accuracy %.4f", row["epoch"], params.finetune.epochs, row["val_accuracy"])
     plan |= _limits(network.to(where), arguments.unpruned, data, params, plan)
@@ -114,76 +114,6 @@ def undone(plan: dict) -> dict:
     layers = {layer: widths | {"after": widths["before"]} for layer, widths in plan["layers"].items()}
     gone = 1 - plan["before"][plan["unit"]] / plan["original"][plan["unit"]]
     return repeated(plan | {"after": plan["before"], "layers": layers, "reached": gone, "undone": tried})
-
-
-def cut(
-    network: torch.nn.Module,
-    architecture: checkpoint.Architecture,
-    scores: dict[str, torch.Tensor],
-    params: Prune,
-    coupled: str,
-    step: int,
-) -> tuple[torch.nn.Module, checkpoint.Architecture, dict]:
-    """Remove what the budget of this step asks for, in place.
-
-    Returns
-    -------
-    network, architecture
-        The smaller network, its history extended.
-    plan : dict
-        unit, asked, reached (fractions of the original network that are gone), stopped_by (None, or the unit of
-        `params.until` if that size is reached), sizes `original`, `before` and `after`, filters of each layer in the
-        same three, each channel removed: group (its root layer), layers, channel (now), original_channel, score; and
-        repeats (False).
-    """
-    size = architecture.image_size
-    unpruned = architecture.unpruned().shape()
-    original, before = measure(unpruned, size), measure(network, size)
-    widths = {"original": _widths(unpruned), "before": _widths(network)}
-    groups = surgery.prunable_groups(network, size, params.layers.include, params.layers.exclude)
-    candidates = selection.rank(groups, scores, coupled, params.min_channels)
-    asked = step * params.per_step
-    budgets = {params.unit: asked}
-    if params.until and params.until.unit != "latency":
-        enough = 1 - params.until.left
-        budgets[params.until.unit] = min(enough, budgets.get(params.until.unit, enough))
-    chosen = min(
-        (selection.select(network, size, candidates, unit, original, gone) for unit, gone in budgets.items()), key=len
-    )
-    present = {group.root: _present(group.root, widths["original"][group.root], architecture) for group in groups}
-    removed = [
-        {
-            "group": candidate.group.root,
-            "layers": list(candidate.group.layers),
-            "channel": candidate.channel,
-            "original_channel": present[candidate.group.root][candidate.channel],
-            "score": candidate.score,
-        }
-        for candidate in chosen
-    ]
-    history = surgery.remove(network, size, selection.by_group(chosen))
-    architecture = dataclasses.replace(architecture, history=architecture.history + history)
-    after = measure(network, size)
-    widths["after"] = _widths(network)
-    plan = {
-        "unit": params.unit,
-        "asked": asked,
-        "reached": 1 - getattr(after, params.unit) / getattr(original, params.unit),
-        "stopped_by": _size_reached(params, original, after),
-        "repeats": False,
-        **{name: dataclasses.asdict(value) for name, value in _named(original, before, after)},
-        "layers": {layer: {when: widths[when][layer] for when in widths} for layer in widths["original"]},
-        "removed": removed,
-    }
-    return network, architecture, plan
-
-
-def _size_reached(params: Prune, original: Size, after: Size) -> str | None:
-    until = params.until
-    if not until or until.unit == "latency":
-        return None
-    left = getattr(after, until.unit) / getattr(original, until.unit)
-    return until.unit if left <= until.left + 1e-9 else None
 
 
 def _limits(network: torch.nn.Module, unpruned_file: Path, data, params: Prune, plan: dict) -> dict:
@@ -217,23 +147,6 @@ def _read_plan(path: Path) -> dict:
         return json.loads(path.read_text())
 
 
-def _named(original: Size, before: Size, after: Size) -> list[tuple[str, Size]]:
-    return [("original", original), ("before", before), ("after", after)]
-
-
-def _widths(network: torch.nn.Module) -> dict[str, int]:
-    return {name: filters(layer) for name, layer in scored_layers(network).items()}
-
-
-def _present(root: str, original: int, architecture: checkpoint.Architecture) -> list[int]:
-    """Return, for each channel a layer has now, its number in the unpruned network."""
-    channels = list(range(original))
-    for layer, _, gone in architecture.history:
-        if layer == root:
-            channels = [channel for position, channel in enumerate(channels) if position not in set(gone)]
-    return channels
-
-
 def _recalibrate(network, architecture, data, params: Prune, seed: int) -> dict[str, float]:
     if not params.recalibrate:
         return {"images": 0, "largest_shift": 0.0}
@@ -252,8 +165,8 @@ def _load_scores(path, network: torch.nn.Module, params: Prune) -> dict[str, tor
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise InputError(f"{path}: not a file of scores: {error}") from None
     names = prunable_layers(network, params.layers.include, params.layers.exclude)
-    widths = _widths(network)
-    if {name: len(values) for name, values in scores.items()} != {name: widths[name] for name in names}:
+    expected = widths(network)
+    if {name: len(values) for name, values in scores.items()} != {name: expected[name] for name in names}:
         raise InputError(f"{path}: the scores are not those of this network's layers; score it again")
     return scores
 

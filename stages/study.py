@@ -113,7 +113,15 @@ def export_study(name: str) -> None:
     if _output("dvc", "status", "--json") != "{}":
         raise InputError(f"{TABLE}: not that of {run.PARAMS} and the code as they are; `dvc repro` makes it")
     metrics = Path("metrics")
-    small = "*.json", "*.csv", "plots/*", "comparison/*.csv", "safety/classes.csv", "safety/subgroups.csv"
+    small = (
+        "*.json",
+        "*.csv",
+        "plots/*",
+        "comparison/*.csv",
+        "safety/classes.csv",
+        "safety/subgroups.csv",
+        "few_shot/*.svg",
+    )
     files = [path for kind in small for path in metrics.glob(kind)]
     page = [
         tables.title(rows),
@@ -125,7 +133,11 @@ def export_study(name: str) -> None:
         "Size, and milliseconds a forward pass:",
         tables.latency_markdown(rows, pd.read_csv(metrics / "latency.csv")),
         (metrics / "comparison/page.md").read_text().strip(),
-        "After every step:",
+        "## With few images",
+        "The same cuts where these images of each class are all there is, for scores, batch norms and tuning.",
+        "![balanced accuracy with few images](few_shot.svg)",
+        (metrics / "few_shot/page.md").read_text().strip(),
+        "## Every step",
         tables.steps_markdown(rows),
         "![accuracy](accuracy.svg)",
         "![filters left in each layer](layers.svg)",

@@ -12,6 +12,8 @@ import yaml
 STAGES = yaml.safe_load(Path("dvc.yaml").read_text())["stages"]
 MODULES = {path.with_suffix("").as_posix().replace("/", "."): path for path in Path("stages").rglob("*.py")}
 STAGE_MODULES = {"prepare", "train", "relevance", "prune", "evaluate", "latency", "compare", "statistics", "safety"} | {
+    "few_shot",
+    "compare_few_shot",
     "toy_problem",
     "toy",
     "one_shot",
@@ -101,6 +103,8 @@ def test_nothing_imports_a_stage_module_and_the_library_knows_no_caller():
         ("compare", {"pandas", "matplotlib"}),
         ("statistics", {"pandas"}),
         ("safety", {"pandas"}),
+        ("few_shot", {"torch", "torchvision", "pandas", "zennit", "torch_pruning"}),
+        ("compare_few_shot", {"pandas", "matplotlib"}),
         ("toy_problem", {"torch", "torchvision", "pandas", "zennit", "torch_pruning"}),
         ("one_shot", {"torch", "torchvision", "pandas", "zennit", "torch_pruning"}),
         ("curves", {"pandas", "matplotlib"}),

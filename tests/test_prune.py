@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from stages.params import Until
-from stages.prune import cut, repeated, undone
+from stages.prune import repeated, undone
+from stages.pruning.cut import cut
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from stages import statistics
+from stages import chains, statistics
 from stages.errors import InputError
 from stages.reporting import comparison
 
@@ -42,7 +42,7 @@ def sizes():
         [["baseline", 7, 0, 1, 4.0], ["lrp", 7, 1, 1, 3.0], ["lrp", 7, 2, 1, 2.0]],
         columns=["criterion", "seed", "step", "batch", "milliseconds"],
     )
-    return statistics.shares_left(table, latency)
+    return chains.shares_left(table, latency)
 
 
 def test_sizes_are_shares_of_the_unpruned_network(sizes):
@@ -51,30 +51,30 @@ def test_sizes_are_shares_of_the_unpruned_network(sizes):
 
 
 def test_a_chain_starts_at_the_unpruned_network(files, sizes):
-    correct, labels = statistics.answers(files)
+    correct, labels = chains.answers(files)
     assert labels.tolist() == [0, 1, 0]
-    chain = statistics.assemble(sizes, correct, "finetuned")["lrp", 7]
+    chain = chains.assemble(sizes, correct, "finetuned")["lrp", 7]
     assert chain.correct.tolist() == [[True] * 3, [True, True, False], [True, False, False]]
     assert chain.left["macs"] == pytest.approx([1, 0.6, 0.3])
-    assert not statistics.assemble(sizes, correct, "pruned")["lrp", 7].correct[1:].any()
+    assert not chains.assemble(sizes, correct, "pruned")["lrp", 7].correct[1:].any()
 
 
 def test_predictions_of_other_images_are_refused(tmp_path, files):
     files.append(predictions(tmp_path, "weight", 7, CHAIN, images=("a", "c", "b")))
     with pytest.raises(InputError, match="weight/seed7.parquet: step 1 pruned: not the images of .*baseline"):
-        statistics.answers(files)
+        chains.answers(files)
 
 
 def test_one_seed_has_no_interval_over_seeds(files, sizes):
-    correct, labels = statistics.answers(files)
-    found = comparison.levels(statistics.assemble(sizes, correct, "finetuned"), labels, "latency_1", [0.75])
+    correct, labels = chains.answers(files)
+    found = comparison.levels(chains.assemble(sizes, correct, "finetuned"), labels, "latency_1", [0.75])
     assert found["mean"].tolist() == pytest.approx([2 / 3, 3 / 4])  # one class half right, the other all
     assert np.isnan(found["low"]).all()
 
 
 def test_the_page_leaves_out_what_there_is_nothing_to_say_of(files, sizes):
-    correct, labels = statistics.answers(files)
-    levels = comparison.levels(statistics.assemble(sizes, correct, "finetuned"), labels, "macs", [0.6]).assign(
+    correct, labels = chains.answers(files)
+    levels = comparison.levels(chains.assemble(sizes, correct, "finetuned"), labels, "macs", [0.6]).assign(
         phase="finetuned"
     )
     nothing = pd.DataFrame(columns=[*comparison.PAIRS, "phase"])
@@ -85,4 +85,4 @@ def test_the_page_leaves_out_what_there_is_nothing_to_say_of(files, sizes):
 def test_a_file_that_holds_no_predictions_is_named(tmp_path):
     (tmp_path / "seed0.parquet").write_text("nothing")
     with pytest.raises(InputError, match="seed0.parquet: not predictions of `stages.evaluate`"):
-        statistics.answers([tmp_path / "seed0.parquet"])
+        chains.answers([tmp_path / "seed0.parquet"])

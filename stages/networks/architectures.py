@@ -142,3 +142,8 @@ def prunable_layers(network: nn.Module, include: list[str], exclude: list[str]) 
 def filters(layer: nn.Module) -> int:
     """Return the number of output channels of a convolution or linear layer."""
     return layer.weight.shape[0]
+
+
+def widths(network: nn.Module) -> dict[str, int]:
+    """Return the number of filters of every layer but the logits."""
+    return {name: filters(layer) for name, layer in scored_layers(network).items()}

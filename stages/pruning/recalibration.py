@@ -7,7 +7,7 @@ from torch import nn
 
 
 @torch.no_grad()
-def recalibrate(network: nn.Module, batches: Iterable[torch.Tensor]) -> float:
+def recalibrate(network: nn.Module, batches: Iterable[torch.Tensor], prior: float = 0.0) -> float:
     """Re-estimate running means and variances, in place, as plain averages over the batches.
 
     Only batch norms work in training mode; weights do not change.
@@ -16,6 +16,10 @@ def recalibrate(network: nn.Module, batches: Iterable[torch.Tensor]) -> float:
     ----------
     batches : iterable of tensors
         Normalised images, N x 3 x H x W, N > 1.
+    prior : float
+        How many images the statistics from before count as: they are mixed with the new ones, m images, as
+        (prior * before + m * new) / (prior + m). Few images alone would give noise (Schneider et al., 2020,
+        arXiv 2006.16971, equation 2).
 
     Returns
     -------
@@ -29,12 +33,17 @@ def recalibrate(network: nn.Module, batches: Iterable[torch.Tensor]) -> float:
         norm.reset_running_stats()
         norm.momentum = None
         norm.train()
+    seen = 0
     for images in batches:
         network(images)
+        seen += len(images)
     network.eval()
     largest = 0.0
+    known = prior / (prior + seen)
     for norm, (mean, variance, momentum) in zip(norms, before, strict=True):
         norm.momentum = momentum
+        norm.running_mean.lerp_(mean, known)
+        norm.running_var.lerp_(variance, known)
         shift = (norm.running_mean - mean).abs() / (variance + norm.eps).sqrt()
         largest = max(largest, shift.max().item())
     return largest

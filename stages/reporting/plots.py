@@ -39,6 +39,22 @@ def metric_curves(table: pd.DataFrame, metric: str) -> Figure:
     return figure
 
 
+def few_shot_curves(table: pd.DataFrame, metric: str) -> Figure:
+    """Return a metric against the MACs left, a column a number of images of each class; see `metric_curves`."""
+    numbers = sorted(table["images_per_class"].unique())
+    figure = Figure(figsize=(1.5 + 2.6 * len(numbers), 5.6), layout="constrained")
+    panels = figure.subplots(2, len(numbers), sharey=True, squeeze=False)
+    words = TITLES | {"finetuned": "after tuning"}
+    for row, phase in zip(panels, words, strict=True):
+        for axes, images in zip(row, numbers, strict=True):
+            _curves(axes, table[table["images_per_class"] == images], metric, phase, "macs")
+            axes.set_title(f"{images} image{'s' if images > 1 else ''} a class, {words[phase]}")
+        row[0].set_ylabel(metric.replace("_", " ") + " (test)")
+    handles, labels = panels[0][0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=min(len(labels), 2 * len(numbers)))
+    return figure
+
+
 def _curves(axes: Axes, table: pd.DataFrame, metric: str, phase: str, size: str) -> None:
     whole = tables.baseline(table)
     axes.axhline(whole[metric], color="grey", linestyle=":", label="unpruned")

@@ -1,5 +1,7 @@
 """The study's tables, from the rows that its jobs wrote."""
 
+from collections.abc import Iterable
+
 import pandas as pd
 
 SIZES = ["filters", "params", "macs"]
@@ -88,6 +90,38 @@ def latency_markdown(table: pd.DataFrame, latency: pd.DataFrame) -> str:
     return _with_criterion(sizes.join(times.add_prefix("ms, batch of ")))
 
 
+def comparison_markdown(
+    levels: pd.DataFrame, pairs: pd.DataFrame, phases: dict[str, str], others: Iterable[str]
+) -> list[str]:
+    """Return what criteria are worth at equal MACs as paragraphs of Markdown; an empty table is left out.
+
+    Parameters
+    ----------
+    levels, pairs : DataFrame
+        Rows of `reporting.comparison`, with the column phase.
+    phases : dict
+        Phase to words, such as "after fine-tuning"; levels are given for the last.
+    others : iterable of str
+        Criteria to which differences are given.
+    """
+    levels, pairs = (_where(table, axis="macs", metric="balanced_accuracy") for table in (levels, pairs))
+    parts = []
+    last = list(phases)[-1]
+    if not (reached := _where(levels, phase=last)).empty:
+        parts += [
+            f"Balanced accuracy {phases[last]} where this part of the MACs is left (95 % interval over seeds):",
+            levels_markdown(reached),
+        ]
+    for other in others:
+        for phase, when in phases.items():
+            if not (differences := differences_to(_where(pairs, phase=phase), other)).empty:
+                title = (
+                    f"Balanced accuracy less that of {other}, {when}, at equal MACs (p corrected for pairs and sizes)."
+                )
+                parts += [f"{title} {better_than(differences, other)}", differences_markdown(differences)]
+    return parts
+
+
 def levels_markdown(levels: pd.DataFrame) -> str:
     """Return means and 95 % intervals by criterion and share left as Markdown.
 
@@ -165,6 +199,10 @@ def flips_markdown(flips: pd.DataFrame) -> str:
     counts = flips.groupby(["criterion", "seed", "kind"], sort=False).size().unstack(fill_value=0)
     counts = counts.reindex(columns=["lost", "gained", "other"], fill_value=0).groupby("criterion", sort=False).mean()
     return _with_criterion(counts.map("{:.1f}".format).rename_axis(columns=None))
+
+
+def _where(table: pd.DataFrame, **values: str) -> pd.DataFrame:
+    return table[(table[list(values)] == pd.Series(values)).all(axis=1)]
 
 
 def _p(value: float) -> str:

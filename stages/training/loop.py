@@ -9,15 +9,15 @@ from pathlib import Path
 import torch
 from lightning_fabric import Fabric
 from torch import nn
-from torch.nn.functional import cross_entropy
 from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler, OneCycleLR
 
 from stages.datasets.store import Prepared, derived_seed
 from stages.errors import InputError
 from stages.networks.checkpoint import Architecture
-from stages.params import Training
+from stages.params import Distillation, Training
 from stages.training import balance, resume
 from stages.training.augment import augment
+from stages.training.loss import loss
 from stages.training.validation import chosen, row_of_untrained, validate
 
 
@@ -29,6 +29,8 @@ def fit(
     seed: int,
     device: torch.device,
     state_file: Path,
+    teacher: nn.Module | None = None,
+    distillation: Distillation | None = None,
 ) -> Iterator[dict[str, float]]:
     """Train a network in place, yielding a row of history after each epoch; at the end it holds the chosen weights.
 
@@ -42,6 +44,8 @@ def fit(
         As built or loaded; moved to `device` and back to the CPU.
     state_file : Path
         Deleted when training ends. A state of another training (other settings, weights, data or seed) is not used.
+    teacher, distillation : optional
+        A network, in evaluation mode, that the loss is to follow, too; see `stages.training.loss`.
 
     Raises
     ------
@@ -73,12 +77,21 @@ def fit(
         nesterov=True,
     )
     schedule = _schedule(optimiser, settings, steps)
-    fingerprint = _fingerprint(network, data, settings, seed)
+    teaching = distillation.model_dump() if distillation else None
+    fingerprint = _fingerprint(network, data, settings, seed, teaching)
     history, best = resume.load(state_file, fingerprint, network, optimiser, schedule)
     yield from history
 
     fabric = Fabric(accelerator=device.type, devices=1, precision=settings.precision)
     model, fabric_optimiser = fabric.setup(network, optimiser)
+
+    @torch.no_grad()
+    def taught_by(batch: torch.Tensor) -> torch.Tensor | None:
+        if teacher is None:
+            return None
+        with fabric.autocast():
+            return teacher(batch).float()
+
     for epoch in range(len(history) + 1, settings.epochs + 1):
         torch.manual_seed(derived_seed(seed, epoch))
         drawn = balance.epoch(of_rows, data.classes, sampling)[: steps * settings.batch_size]
@@ -89,13 +102,14 @@ def fit(
             images, labels = data.batch(order[step * settings.batch_size : (step + 1) * settings.batch_size])
             images = augment(images.to(device), settings.augment)
             labels = labels.to(device)
-            logits = model(architecture.normalise(images))
-            loss = cross_entropy(logits.float(), labels, weights, label_smoothing=settings.label_smoothing)
+            batch = architecture.normalise(images)
+            logits = model(batch)
+            cost = loss(logits.float(), labels, taught_by(batch), distillation, weights, settings.label_smoothing)
             fabric_optimiser.zero_grad()
-            fabric.backward(loss)
+            fabric.backward(cost)
             fabric_optimiser.step()
             schedule.step()
-            loss_sum += loss.item() * len(labels)
+            loss_sum += cost.item() * len(labels)
             correct += (logits.argmax(1) == labels).sum().item()
             seen += len(labels)
         network.eval()
@@ -136,9 +150,11 @@ def _schedule(optimiser: torch.optim.Optimizer, settings: Training, steps: int) 
     return CosineAnnealingLR(optimiser, total)
 
 
-def _fingerprint(network: nn.Module, data: Prepared, settings: Training, seed: int) -> str:
+def _fingerprint(network: nn.Module, data: Prepared, settings: Training, seed: int, teaching: dict | None) -> str:
     """Return a digest of all that decides how training goes."""
-    total = hashlib.sha256(json.dumps([settings.model_dump(), data.description, seed], sort_keys=True).encode())
+    total = hashlib.sha256(
+        json.dumps([settings.model_dump(), data.description, seed, teaching], sort_keys=True).encode()
+    )
     for name, tensor in network.state_dict().items():
         total.update(name.encode())
         total.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())

@@ -13,7 +13,11 @@ import pytest
 from ruamel.yaml import YAML
 
 ROOT = Path(__file__).resolve().parents[2]
-JOB = re.compile(r"^\S+ (prepare(?=:)|(?:train|relevance|prune|evaluate):? (?:\w+ )?seed \d+(?: step \d+)?)", re.M)
+JOB = re.compile(
+    r"^\S+ (prepare(?=:)|(?:train|relevance|prune|evaluate):? (?:\w+ )?seed \d+(?: step \d+)?"
+    r"|few_shot \w+ seed \d+ with \d+)",
+    re.M,
+)
 
 
 class Study:
@@ -131,7 +135,10 @@ def evaluated(*criteria, seed=0):
 
 
 def clone_of_the_project(folder):
-    """Copy what git tracks or would track, and make it a repository."""
+    """Copy what git tracks or would track, and make it a repository.
+
+    Stages that are like others but take their time are left out; `with_every_stage` puts them back.
+    """
     folder.mkdir(parents=True)
     names = subprocess.run(
         ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
@@ -143,6 +150,11 @@ def clone_of_the_project(folder):
             shutil.copy2(ROOT / name, folder / name)
     (folder / "metrics").mkdir(exist_ok=True)
     shutil.copy2(ROOT / "metrics" / ".gitignore", folder / "metrics")
+    definition = YAML().load((folder / "dvc.yaml").read_text())
+    for name in LIKE_OTHERS:
+        del definition["stages"][name]
+    with (folder / "dvc.yaml").open("w") as stream:
+        YAML().dump(definition, stream)
     study = Study(folder)
     study.run("git", "init", "-q", "-b", "main")
     with (folder / ".git" / "info" / "exclude").open("a") as stream:
@@ -150,6 +162,7 @@ def clone_of_the_project(folder):
     return study
 
 
+LIKE_OTHERS = ["few_shot"]
 SMALL = {
     "data__image_size": 16,
     "data__limit_per_class": 40,
@@ -165,6 +178,8 @@ SMALL = {
     "prune__scores__coupled__gradient": "mean",
     "prune__scores__coupled__taylor": "max",
     "prune__finetune__batch_size": 32,
+    "few_shot__images_per_class": [1, 3],
+    "few_shot__updates": 3,
     "evaluate__latency__batch_sizes": [1],
     "evaluate__latency__seconds": 0.01,
 }
@@ -189,6 +204,14 @@ def study(finished, tmp_path):
     copy = Study(folder)
     yield copy
     copy.kill_all()
+
+
+@pytest.fixture
+def with_every_stage(study):
+    """Return a finished study to which the stages that were left out are added; those have not run."""
+    shutil.copy(ROOT / "dvc.yaml", study.folder)
+    study.commit("every stage")
+    return study
 
 
 @pytest.fixture

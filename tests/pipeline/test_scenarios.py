@@ -197,7 +197,9 @@ def test_no_fine_tuning_is_a_study_too(study):
     assert pruned["step2.pruned.safetensors"] == pruned["step2.safetensors"]
 
 
-def test_results_are_exported_with_what_made_them(study):
+def test_results_are_exported_with_what_made_them(with_every_stage):
+    study = with_every_stage
+    study.repro()
     commit = study.run("git", "rev-parse", "HEAD").strip()
     study.run("python", "-m", "stages.study", "export", "small")
     page = study.read("docs/results-small.md")
@@ -207,6 +209,7 @@ def test_results_are_exported_with_what_made_them(study):
     assert f"| {accuracy:.4f} |" in page
     assert "Recall of each class" in page
     assert "ms, batch of 1 |" in page
+    assert "With 3 images of each class:" in page
     assert "Always `ankle-boot`: accuracy 0.1000, balanced accuracy 0.1000." in page
     study.edit(prune__steps=3)
     study.run("git", "commit", "-q", "-a", "-m", "not run")

@@ -199,3 +199,30 @@ def test_an_unreachable_budget_fails_with_one_line_and_the_place_of_the_log(stud
     assert "Traceback" not in output
     assert "logs/prune/" in output
     assert not list(study.folder.glob(".work/**/*.tmp"))
+
+
+def test_the_few_shot_regime_makes_the_same_cuts_and_another_number_of_images_runs_only_itself(with_every_stage):
+    study = with_every_stage
+    few = {(criterion, images): f"few_shot {criterion} seed 0 with {images}" for criterion in ("lrp", "weight")
+           for images in (1, 2, 3)}  # fmt: skip
+    assert study.repro() == {job for (_, images), job in few.items() if images != 2}
+    table = pd.read_csv(study.folder / "metrics/few_shot.csv")
+    assert len(table) == 2 * (1 + 2 * 2 * 2)
+    study_table = pd.read_csv(study.folder / "metrics/pruning.csv")
+    keys = ["criterion", "step", "phase"]
+    same = table.merge(study_table, on=keys, suffixes=("", "_of_the_study"))
+    assert len(same) == len(table)
+    share = same["filters"] / same["filters_of_the_study"]
+    assert share.between(0.97, 1.03).all()
+    baselines = same[same["phase"] == "baseline"]
+    assert baselines["loss"].tolist() == pytest.approx(baselines["loss_of_the_study"].tolist(), rel=1e-5)
+    predicted = pd.read_parquet(study.folder / "metrics/few_shot/predictions/k3/lrp/seed0.parquet")
+    right = predicted.filter(like="probability_").to_numpy().argmax(1) == predicted["label"]
+    last = (predicted["step"] == 2) & (predicted["phase"] == "finetuned")
+    found = table.set_index([*keys, "images_per_class"]).loc[("lrp", 2, "finetuned", 3), "accuracy"]
+    assert right[last].mean() == pytest.approx(found, abs=1e-5)
+    pairs = pd.read_csv(study.folder / "metrics/few_shot/pairs.csv")
+    assert set(pairs["images_per_class"]) == {1, 3} and set(pairs["phase"]) == {"pruned", "finetuned"}
+    study.edit(few_shot__images_per_class=[1, 2, 3])
+    assert study.repro() == {few["lrp", 2], few["weight", 2]}
+    assert study.run("dvc", "status").strip() == "Data and pipelines are up to date."

@@ -22,3 +22,14 @@ def test_batches_count_equally_and_order_does_not_matter(build, images):
     recalibrate(second, [images[3:], images[:3]])
     assert torch.allclose(first.bn1.running_mean, second.bn1.running_mean, atol=1e-6)
     assert torch.allclose(first.bn1.running_mean, first.conv1(images).mean((0, 2, 3)), atol=1e-5)
+
+
+def test_what_was_known_before_counts_like_so_many_images(build, images):
+    network, alone = build("resnet8"), build("resnet8")
+    mean, variance = network.bn1.running_mean.clone(), network.bn1.running_var.clone()
+    recalibrate(alone, [images])
+    recalibrate(network, [images[:3], images[3:]], prior=18)
+    new = network.conv1(images).mean((0, 2, 3))
+    assert torch.allclose(network.bn1.running_mean, (18 * mean + 6 * new) / 24, atol=1e-5)
+    assert not torch.allclose(network.bn1.running_var, variance)
+    assert (network.bn1.running_var - variance).abs().sum() < (alone.bn1.running_var - variance).abs().sum()

@@ -7,8 +7,9 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from stages.errors import InputError
-from stages.params import Balance
-from stages.training import loop
+from stages.networks.predict import predict
+from stages.params import Balance, Distillation
+from stages.training import loss as losses
 from stages.training.loop import fit
 
 CPU = torch.device("cpu")
@@ -162,9 +163,24 @@ def test_the_weights_of_classes_are_those_of_the_loss(build, architecture, prepa
         seen.append(None if weights is None else weights.tolist())
         return cross_entropy(logits, labels, weights, **others)
 
-    monkeypatch.setattr(loop, "cross_entropy", spy)
+    monkeypatch.setattr(losses, "cross_entropy", spy)
     balance = Balance(sampling=0.0, loss=1.0)
     ((row,),) = train(build("resnet8"), architecture, prepared, settings(epochs=1, balance=balance), tmp_path / "s")[1:]
     assert seen and all(each == [row[f"loss_weight_{name}"] for name in prepared.classes] for each in seen)
     train(build("resnet8"), architecture, prepared, settings(epochs=1), tmp_path / "s")
     assert seen[-1] is None
+
+
+def test_a_teacher_is_followed_where_labels_say_something_else(build, architecture, prepared, settings, tmp_path):
+    network = build("resnet8")
+    teacher, _ = train(network, architecture, prepared, settings(epochs=6), tmp_path / "state")
+    rows = prepared.rows("val")
+    wrong = dataclasses.replace(prepared, index=prepared.index.assign(label=(prepared.index["label"] + 1) % 10))
+
+    def agreement(distillation):
+        student = copy.deepcopy(teacher)
+        list(fit(student, architecture, wrong, settings(epochs=2), 1, CPU, tmp_path / "s", teacher, distillation))
+        answers = [predict(each, architecture, prepared, rows, 50)[0].argmax(1) for each in (teacher, student)]
+        return (answers[0] == answers[1]).double().mean().item()
+
+    assert agreement(Distillation(weight=1.0, temperature=4.0)) > agreement(None) + 0.2

@@ -1,0 +1,64 @@
+"""Stage compare_few_shot: the criteria at equal size where k images of each class were all there was.
+
+By hand::
+
+    python -m stages.compare_few_shot --params params.yaml --rows lrp.csv random.csv … \
+        --predictions k10/lrp/seed0.parquet k10/random/seed0.parquet … --table metrics/few_shot.csv \
+        --folder metrics/few_shot
+"""
+
+from pathlib import Path
+
+import pandas as pd
+
+from stages import chains, command
+from stages.errors import naming
+from stages.files import replacing
+from stages.params import load
+from stages.reporting import plots, tables
+
+KEY = "images_per_class"
+PHASES = chains.PHASES | {"finetuned": "after tuning"}
+
+
+def main() -> None:
+    """Run the stage."""
+    parser = command.parser(
+        "stages.compare_few_shot",
+        __doc__,
+        table="metrics of every network, to write",
+        folder="of comparisons, to write",
+    )
+    parser.add_argument("--rows", type=Path, nargs="+", required=True, help="tables of `stages.few_shot`")
+    parser.add_argument(
+        "--predictions", type=Path, nargs="+", required=True, help="of `stages.few_shot`: k<images>/<criterion>/…"
+    )
+    arguments = parser.parse_args()
+    params = load(arguments.params)
+    comparison = params.evaluate.comparison
+    with naming("rows"):
+        rows = pd.concat(map(pd.read_csv, arguments.rows), ignore_index=True)
+    parts, found = [], {}
+    for images, of_number in rows.groupby(KEY):
+        table = tables.pruning_table(of_number.drop(columns=KEY).drop_duplicates(), params.prune.criteria)
+        correct, labels = chains.answers([path for path in arguments.predictions if f"k{images}" in path.parts])
+        sizes = chains.shares_left(table)
+        made = chains.at_equal_size(sizes, correct, labels, tables.SIZES, comparison.shares, comparison.resamples)
+        for name, compared in ({"table": table} | made).items():
+            found.setdefault(name, []).append(compared.assign(**{KEY: images}))
+        parts += [
+            f"With {images} image{'s' if images > 1 else ''} of each class:",
+            *tables.comparison_markdown(made["levels"], made["pairs"], PHASES, ["random"]),
+        ]
+    found = {name: pd.concat(each, ignore_index=True) for name, each in found.items()}
+    for name, content in found.items():
+        path = arguments.table if name == "table" else arguments.folder / f"{name}.csv"
+        with replacing(path) as temporary:
+            content[[KEY, *content.columns.drop(KEY)]].to_csv(temporary, index=False, float_format="%.6g")
+    plots.save(plots.few_shot_curves(found["table"], "balanced_accuracy"), arguments.folder / "few_shot.svg")
+    with replacing(arguments.folder / "page.md") as temporary:
+        temporary.write_text("\n\n".join(parts) + "\n")
+
+
+if __name__ == "__main__":
+    command.run(main)

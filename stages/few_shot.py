@@ -1,0 +1,91 @@
+"""Stage few_shot: the study's cuts with k images of each class and no other training data.
+
+What a user has who was given a trained network and a handful of images: scores, batch-norm statistics and updates of
+the weights come from the same k training images of each class, after every cut. The budget is that of `prune`.
+
+By hand::
+
+    python -m stages.few_shot --params params.yaml --data data/prepared --criterion lrp --seed 0 --images 10 \
+        --checkpoint models/baseline/seed0.safetensors --rows lrp.csv --predictions lrp.parquet
+"""
+
+import copy
+from typing import get_args
+
+import pandas as pd
+import torch
+
+from stages import command, device
+from stages.datasets import store
+from stages.datasets.store import derived_seed
+from stages.errors import naming
+from stages.files import replacing, write_rows
+from stages.measuring import measured
+from stages.names import Identity
+from stages.networks import checkpoint
+from stages.networks.architectures import prunable_layers
+from stages.params import Criterion, load
+from stages.pruning.cut import cut
+from stages.pruning.recalibration import recalibrate
+from stages.pruning.scoring import scored
+from stages.training.tune import tune
+
+
+def main() -> None:
+    """Run the stage."""
+    parser = command.parser(
+        "stages.few_shot",
+        __doc__,
+        data="prepared data",
+        checkpoint="baseline",
+        rows="metrics to write",
+        predictions="predictions to write",
+    )
+    parser.add_argument("--criterion", choices=get_args(Criterion), required=True)
+    parser.add_argument("--seed", type=int, required=True, help="of the images that are drawn")
+    parser.add_argument("--images", type=int, required=True, help="of each class")
+    arguments = parser.parse_args()
+    params = load(arguments.params)
+    settings, prune = params.few_shot, params.prune.model_copy(update={"until": None})
+    # With correct_only other images than these would be looked at.
+    few = {"references_per_class": arguments.images, "correct_only": False}
+    scores_settings = prune.scores.model_copy(update=few)
+    criterion, seed = arguments.criterion, arguments.seed
+    log = command.logger("few_shot", criterion, "seed", seed, "with", arguments.images)
+    where = device.prepare(settings.threads)
+    data = store.load(arguments.data)
+    images, labels = (part.to(where) for part in data.batch(data.references(arguments.images, seed)))
+    network, architecture = checkpoint.load(arguments.checkpoint)
+    found = []
+
+    def measure(step: int, phase: str) -> None:
+        identity = Identity("baseline" if step == 0 else criterion, seed, step, phase)
+        found.append(measured(identity, network, architecture, data, params.evaluate.batch_size))
+
+    teacher = copy.deepcopy(network.to(where))
+    measure(0, "baseline")
+    for step in range(1, prune.steps + 1):
+        own_seed = derived_seed(seed, step)
+        names = prunable_layers(network, prune.layers.include, prune.layers.exclude)
+        with naming(arguments.checkpoint):
+            scores, _ = scored(criterion, network, architecture, data, names, scores_settings, seed, own_seed)
+        scores = {name: values.cpu() for name, values in scores.items()}
+        network, architecture, plan = cut(network, architecture, scores, prune, prune.scores.coupled[criterion], step)
+        if settings.prior is not None:
+            batches = torch.tensor_split(images, -(-len(images) // settings.batch_size))
+            recalibrate(network, map(architecture.normalise, batches), settings.prior)
+        measure(step, "pruned")
+        with naming(arguments.params):
+            tune(network, teacher, architecture, images, labels, settings, prune.finetune.augment, own_seed)
+        measure(step, "finetuned")
+        after = [row["accuracy"] for row, _ in found[-2:]]
+        log.info("step %d, %.1f %% of the %s gone: accuracy %.4f after the cut, %.4f after tuning", step,
+                 100 * plan["reached"], plan["unit"], *after)  # fmt: skip
+    rows, predictions = zip(*found, strict=True)
+    write_rows(arguments.rows, [{"images_per_class": arguments.images} | row for row in rows])
+    with replacing(arguments.predictions) as temporary:
+        pd.concat(predictions, ignore_index=True).to_parquet(temporary, index=False)
+
+
+if __name__ == "__main__":
+    command.run(main)
