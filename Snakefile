@@ -58,6 +58,7 @@ localrules:
     stage_prune,
     stage_evaluate,
     stage_few_shot,
+    stage_report,
     publish_baseline,
     publish_pruned,
     publish_predictions,
@@ -92,6 +93,7 @@ rule all:
         PLOTS,
         "metrics/few_shot.csv",
         FEW_SHOT_COMPARISON,
+        "metrics/report.html",
 
 
 # One target a DVC stage.
@@ -126,6 +128,11 @@ rule stage_few_shot:
         "metrics/few_shot.csv",
         FEW_SHOT_COMPARISON,
         expand(FEW_SHOT_PREDICTIONS, images=STUDY.few_shot.images_per_class, criterion=CRITERIA, seed=SEEDS),
+
+
+rule stage_report:
+    input:
+        "metrics/report.html",
 
 
 # The jobs. Every input is ancient(): what a file holds is decided by the key in its path or by the DVC stage before,
@@ -296,7 +303,7 @@ rule safety:
         predictions=ancient(expand(PREDICTIONS, criterion=["baseline", *CRITERIA], seed=SEEDS)),
     output:
         expand("metrics/safety/{name}.csv", name=SAFETY),
-        "metrics/safety/page.md",
+        multiext("metrics/safety/", "page.md", "confusion.svg", "reliability.svg"),
     log:
         "logs/safety.log",
     shell:
@@ -340,6 +347,24 @@ rule compare_few_shot:
     shell:
         "python -m stages.compare_few_shot --params {input.study:q} --rows {input.rows:q}"
         " --predictions {input.predictions:q} --table {output.table:q} --folder metrics/few_shot 2>&1 | tee {log:q}"
+
+
+rule report:
+    input:
+        ancient(PREPARED),
+        ancient(expand("metrics/{name}", name=METRICS)),
+        ancient(expand("metrics/comparison/{name}.csv", name=COMPARISON)),
+        ancient(expand("metrics/safety/{name}.csv", name=SAFETY)),
+        ancient(PLOTS),
+        ancient(FEW_SHOT_COMPARISON),
+        study=ancient(PARAMS),
+    output:
+        "metrics/report.html",
+    log:
+        "logs/report.log",
+    shell:
+        "python -m stages.report --params {input.study:q} --data data/prepared --metrics metrics"
+        " --report {output:q} 2>&1 | tee {log:q}"
 
 
 # Finished files go from the work folder, which DVC never touches, to the outputs that DVC versions. Each rule names the

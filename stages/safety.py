@@ -14,7 +14,7 @@ import pandas as pd
 from stages import command, predictions
 from stages.errors import naming
 from stages.files import replacing
-from stages.reporting import safety, tables
+from stages.reporting import plots, safety, tables
 from stages.reporting.metrics import reliability
 
 OWN = ["image_id", "label", "group", "split"]  # columns of index.csv that are no subgroup
@@ -54,6 +54,8 @@ def main() -> None:
     for name, rows in made.items():
         with replacing(arguments.folder / f"{name}.csv") as temporary:
             rows.to_csv(temporary, index=False, float_format="%.6g")
+    plots.save(plots.confusion_matrices(made["confusion"]), arguments.folder / "confusion.svg")
+    plots.save(plots.reliability_curves(made["reliability"]), arguments.folder / "reliability.svg")
     with replacing(arguments.folder / "page.md") as temporary:
         temporary.write_text(page(made["classes"], made["subgroups"], made["flips"]))
 

@@ -93,6 +93,7 @@ def table() -> None:
 
     print(f"\n{tables.in_words(_rows())}\n")
     print(f"Every number: {TABLE}   Plots: {', '.join(map(str, sorted(Path('metrics/plots').glob('*.svg'))))}")
+    print("All of it as one page: metrics/report.html")
     print("To see them beside those of another commit: .venv/bin/dvc plots diff")
 
 

@@ -91,6 +91,73 @@ def layer_shares(layers: pd.DataFrame) -> Figure:
     return figure
 
 
+def confusion_matrices(confusion: pd.DataFrame) -> Figure:
+    """Return how the images of each class (row) were called, of the unpruned network and each criterion at its end.
+
+    Parameters
+    ----------
+    confusion : DataFrame
+        criterion, seed, step, phase, label, predicted, images; entries of zero may be missing. Seeds are added up.
+    """
+    names = list(dict.fromkeys([*confusion["label"], *confusion["predicted"]]))
+    ends = tables.at_the_end(confusion[confusion["phase"] != "pruned"])
+    criteria = ends["criterion"].unique()
+    columns = min(3, len(criteria))
+    rows = -(-len(criteria) // columns)
+    size = 1.2 + 0.24 * len(names)
+    figure = Figure(figsize=(columns * size + 0.6, rows * (size + 0.2)), layout="constrained")
+    panels = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
+    for axes, criterion in zip(panels.flat, criteria, strict=False):
+        of_criterion = ends[ends["criterion"] == criterion]
+        counts = of_criterion.pivot_table("images", "label", "predicted", "sum", fill_value=0)
+        counts = counts.reindex(index=names, columns=names, fill_value=0)
+        shares = counts.div(counts.sum(axis=1), axis=0)
+        image = axes.imshow(shares, vmin=0, vmax=1, cmap="Blues")
+        if len(names) <= 12:
+            for y, x in [(y, x) for y in range(len(names)) for x in range(len(names)) if shares.iat[y, x] >= 0.005]:
+                value = shares.iat[y, x]
+                colour = "white" if value > 0.5 else "black"
+                axes.text(x, y, f"{100 * value:.0f}", ha="center", va="center", color=colour, fontsize=6)
+        axes.set_title("unpruned" if criterion == "baseline" else criterion)
+        axes.set_xticks(range(len(names)), names, rotation=90)
+        axes.set_yticks(range(len(names)), names)
+    for axes in panels.flat[len(criteria) :]:
+        axes.set_axis_off()
+    figure.supxlabel("predicted")
+    figure.supylabel("true class")
+    figure.colorbar(image, ax=panels, format=lambda value, _: f"{value:.0%}", shrink=0.6)
+    return figure
+
+
+def reliability_curves(reliability: pd.DataFrame) -> Figure:
+    """Return accuracy against confidence in bins, of the unpruned network and each criterion at its end.
+
+    Parameters
+    ----------
+    reliability : DataFrame
+        criterion, seed, step, phase, bin, and sums over its images: images, confidence, correct. Seeds are added up.
+    """
+    ends = tables.at_the_end(reliability[reliability["phase"] != "pruned"])
+    figure = Figure(figsize=(5.4, 3.8), layout="constrained")
+    axes = figure.subplots()
+    axes.plot([0, 1], [0, 1], ":", color="grey", label="calibrated")
+    criteria = [name for name in ends["criterion"].unique() if name != "baseline"]
+    styles = {"baseline": ("black", "-", "unpruned")}
+    styles |= {
+        name: (colour, "--" if name == "random" else "-", name)
+        for colour, name in zip(COLOURS * len(criteria), criteria, strict=False)
+    }
+    for criterion, (colour, style, label) in styles.items():
+        bins = ends[ends["criterion"] == criterion].groupby("bin")[["images", "confidence", "correct"]].sum()
+        bins = bins[bins["images"] > 0]
+        x, y = (bins[name] / bins["images"] for name in ("confidence", "correct"))
+        axes.plot(x, y, style, marker="o", ms=3, color=colour, label=label)
+    axes.set(xlabel="confidence", ylabel="accuracy", xlim=(0, 1.01), ylim=(0, 1.02))
+    axes.grid(alpha=0.3)
+    axes.legend()
+    return figure
+
+
 def training_curves(history: pd.DataFrame) -> Figure:
     """Return the baselines' training and validation loss and validation accuracy by epoch."""
     figure = Figure(figsize=(8, 3), layout="constrained")

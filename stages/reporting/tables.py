@@ -67,6 +67,32 @@ def steps_markdown(table: pd.DataFrame) -> str:
     return as_markdown(texts.reset_index())
 
 
+def difference_markdown(table: pd.DataFrame) -> str:
+    """Return the last step's metrics less those of the unpruned network of the same seed, by criterion, as Markdown."""
+    names = ["accuracy", "balanced_accuracy", "macro_f1", "auroc", "ece", "loss"]
+    unpruned = table[table["phase"] == "baseline"].set_index("seed")[names]
+    last = at_the_end(table[table["phase"] == "finetuned"]).set_index(["criterion", "seed"])[names]
+    groups = (last - unpruned.reindex(last.index.get_level_values("seed")).to_numpy()).groupby("criterion", sort=False)
+    mean, std = groups.mean(), groups.std()
+    texts = {name.replace("_", " "): _spread(mean[name], std[name], sign="+") for name in names}
+    return _with_criterion(pd.DataFrame(texts))
+
+
+def areas_markdown(areas: pd.DataFrame) -> str:
+    """Return mean balanced accuracy after fine-tuning over sizes, criterion by axis, as Markdown.
+
+    Parameters
+    ----------
+    areas : DataFrame
+        Rows of `reporting.comparison.areas` with the column phase.
+    """
+    chosen = of(areas, metric="balanced_accuracy", phase="finetuned")
+    names = {axis: f"{axis.replace('latency_', 'time, batch of ')} (from {least:.0%})"
+             for axis, least in chosen[["axis", "least"]].drop_duplicates().itertuples(index=False)}  # fmt: skip
+    wide = chosen.pivot(index="criterion", columns="axis", values="mean").loc[chosen["criterion"].unique(), list(names)]
+    return _with_criterion(wide.map("{:.4f}".format).rename(columns=names).rename_axis(columns=None))
+
+
 def classes_markdown(table: pd.DataFrame) -> str:
     """Return the recall of each class at the last step, by criterion, as a Markdown table."""
     recalls = [name for name in table.columns if name.startswith("recall_")]
@@ -104,17 +130,17 @@ def comparison_markdown(
     others : iterable of str
         Criteria to which differences are given.
     """
-    levels, pairs = (_where(table, axis="macs", metric="balanced_accuracy") for table in (levels, pairs))
+    levels, pairs = (of(table, axis="macs", metric="balanced_accuracy") for table in (levels, pairs))
     parts = []
     last = list(phases)[-1]
-    if not (reached := _where(levels, phase=last)).empty:
+    if not (reached := of(levels, phase=last)).empty:
         parts += [
             f"Balanced accuracy {phases[last]} where this part of the MACs is left (95 % interval over seeds):",
             levels_markdown(reached),
         ]
     for other in others:
         for phase, when in phases.items():
-            if not (differences := differences_to(_where(pairs, phase=phase), other)).empty:
+            if not (differences := differences_to(of(pairs, phase=phase), other)).empty:
                 title = (
                     f"Balanced accuracy less that of {other}, {when}, at equal MACs (p corrected for pairs and sizes)."
                 )
@@ -201,7 +227,8 @@ def flips_markdown(flips: pd.DataFrame) -> str:
     return _with_criterion(counts.map("{:.1f}".format).rename_axis(columns=None))
 
 
-def _where(table: pd.DataFrame, **values: str) -> pd.DataFrame:
+def of(table: pd.DataFrame, **values: str) -> pd.DataFrame:
+    """Return the rows that have these values."""
     return table[(table[list(values)] == pd.Series(values)).all(axis=1)]
 
 
@@ -234,9 +261,9 @@ def _with_criterion(table: pd.DataFrame) -> str:
     return as_markdown(table.rename_axis("criterion").reset_index())
 
 
-def _spread(mean: pd.Series, std: pd.Series, digits: int = 4) -> pd.Series:
+def _spread(mean: pd.Series, std: pd.Series, digits: int = 4, sign: str = "") -> pd.Series:
     """Return texts such as `0.8715 ± 0.0020`, or without a standard deviation `0.8715`."""
-    texts = mean.map(f"{{:.{digits}f}}".format)
+    texts = mean.map(f"{{:{sign}.{digits}f}}".format)
     return texts.where(std.isna(), texts + " ± " + std.map(f"{{:.{digits}f}}".format))
 
 

@@ -115,7 +115,11 @@ class Study:
         found = {}
         for folder in ("data/prepared", "models", "metrics"):
             found |= {f"{folder}/{name}": content for name, content in self.files(folder).items()}
-        return {name: content for name, content in found.items() if not name.endswith(("latency.csv", ".gitignore"))}
+        return {
+            name: content
+            for name, content in found.items()
+            if not name.endswith(("latency.csv", ".gitignore", "report.html"))
+        }
 
 
 def jobs(output):
@@ -137,7 +141,7 @@ def evaluated(*criteria, seed=0):
 def clone_of_the_project(folder):
     """Copy what git tracks or would track, and make it a repository.
 
-    Stages that are like others but take their time are left out; `with_every_stage` puts them back.
+    Stages that are like others but take their time are left out; `complete` has them.
     """
     folder.mkdir(parents=True)
     names = subprocess.run(
@@ -162,7 +166,7 @@ def clone_of_the_project(folder):
     return study
 
 
-LIKE_OTHERS = ["few_shot"]
+LIKE_OTHERS = ["few_shot", "report"]
 SMALL = {
     "data__image_size": 16,
     "data__limit_per_class": 40,
@@ -196,22 +200,37 @@ def finished(tmp_path_factory):
     return study
 
 
+@pytest.fixture(scope="session")
+def complete(finished, tmp_path_factory):
+    """Return a finished study of every stage, committed; not to be changed."""
+    complete = copied(finished, tmp_path_factory.mktemp("complete") / "study")
+    shutil.copy(ROOT / "dvc.yaml", complete.folder)
+    complete.commit("every stage")
+    complete.added_jobs = complete.repro()
+    complete.commit("results")
+    return complete
+
+
+def copied(study, folder):
+    """Return a copy of a study."""
+    subprocess.run(["cp", "-a", study.folder, folder], check=True)
+    return Study(folder)
+
+
 @pytest.fixture
 def study(finished, tmp_path):
     """Return a copy of the finished study that a test may change."""
-    folder = tmp_path / "copy"
-    subprocess.run(["cp", "-a", finished.folder, folder], check=True)
-    copy = Study(folder)
+    copy = copied(finished, tmp_path / "copy")
     yield copy
     copy.kill_all()
 
 
 @pytest.fixture
-def with_every_stage(study):
-    """Return a finished study to which the stages that were left out are added; those have not run."""
-    shutil.copy(ROOT / "dvc.yaml", study.folder)
-    study.commit("every stage")
-    return study
+def whole(complete, tmp_path):
+    """Return a copy of the finished study of every stage that a test may change."""
+    copy = copied(complete, tmp_path / "whole")
+    yield copy
+    copy.kill_all()
 
 
 @pytest.fixture

@@ -197,9 +197,8 @@ def test_no_fine_tuning_is_a_study_too(study):
     assert pruned["step2.pruned.safetensors"] == pruned["step2.safetensors"]
 
 
-def test_results_are_exported_with_what_made_them(with_every_stage):
-    study = with_every_stage
-    study.repro()
+def test_results_are_exported_with_what_made_them(whole):
+    study = whole
     commit = study.run("git", "rev-parse", "HEAD").strip()
     study.run("python", "-m", "stages.study", "export", "small")
     page = study.read("docs/results-small.md")

@@ -2,7 +2,10 @@
 
 import json
 import os
+import re
+import shutil
 import signal
+import subprocess
 import time
 
 import numpy as np
@@ -15,6 +18,7 @@ from tests.pipeline.conftest import evaluated, jobs, step
 
 STEPS = step("lrp", 1) | step("lrp", 2) | step("weight", 1) | step("weight", 2)
 EVALUATIONS = evaluated("baseline", "lrp", "weight")
+BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
 
 
 def test_one_command_runs_every_job_once_and_writes_what_the_contract_says(finished):
@@ -201,28 +205,49 @@ def test_an_unreachable_budget_fails_with_one_line_and_the_place_of_the_log(stud
     assert not list(study.folder.glob(".work/**/*.tmp"))
 
 
-def test_the_few_shot_regime_makes_the_same_cuts_and_another_number_of_images_runs_only_itself(with_every_stage):
-    study = with_every_stage
+def test_the_few_shot_regime_makes_the_same_cuts_and_another_number_of_images_runs_only_itself(complete, whole):
     few = {(criterion, images): f"few_shot {criterion} seed 0 with {images}" for criterion in ("lrp", "weight")
            for images in (1, 2, 3)}  # fmt: skip
-    assert study.repro() == {job for (_, images), job in few.items() if images != 2}
-    table = pd.read_csv(study.folder / "metrics/few_shot.csv")
+    assert complete.added_jobs == {job for (_, images), job in few.items() if images != 2}
+    table = pd.read_csv(complete.folder / "metrics/few_shot.csv")
     assert len(table) == 2 * (1 + 2 * 2 * 2)
-    study_table = pd.read_csv(study.folder / "metrics/pruning.csv")
     keys = ["criterion", "step", "phase"]
-    same = table.merge(study_table, on=keys, suffixes=("", "_of_the_study"))
+    same = table.merge(pd.read_csv(complete.folder / "metrics/pruning.csv"), on=keys, suffixes=("", "_of_the_study"))
     assert len(same) == len(table)
-    share = same["filters"] / same["filters_of_the_study"]
-    assert share.between(0.97, 1.03).all()
+    assert (same["filters"] / same["filters_of_the_study"]).between(0.97, 1.03).all()
     baselines = same[same["phase"] == "baseline"]
     assert baselines["loss"].tolist() == pytest.approx(baselines["loss_of_the_study"].tolist(), rel=1e-5)
-    predicted = pd.read_parquet(study.folder / "metrics/few_shot/predictions/k3/lrp/seed0.parquet")
+    predicted = pd.read_parquet(complete.folder / "metrics/few_shot/predictions/k3/lrp/seed0.parquet")
     right = predicted.filter(like="probability_").to_numpy().argmax(1) == predicted["label"]
     last = (predicted["step"] == 2) & (predicted["phase"] == "finetuned")
     found = table.set_index([*keys, "images_per_class"]).loc[("lrp", 2, "finetuned", 3), "accuracy"]
     assert right[last].mean() == pytest.approx(found, abs=1e-5)
-    pairs = pd.read_csv(study.folder / "metrics/few_shot/pairs.csv")
+    pairs = pd.read_csv(complete.folder / "metrics/few_shot/pairs.csv")
     assert set(pairs["images_per_class"]) == {1, 3} and set(pairs["phase"]) == {"pruned", "finetuned"}
-    study.edit(few_shot__images_per_class=[1, 2, 3])
-    assert study.repro() == {few["lrp", 2], few["weight", 2]}
-    assert study.run("dvc", "status").strip() == "Data and pipelines are up to date."
+    whole.edit(few_shot__images_per_class=[1, 2, 3])
+    assert whole.repro() == {few["lrp", 2], few["weight", 2]}
+    assert whole.run("dvc", "status").strip() == "Data and pipelines are up to date."
+
+
+def test_the_report_holds_all_it_shows(complete):
+    text = complete.read("metrics/report.html")
+    assert not re.findall(r"(?:src|href)=\"(?!data:|#)[^\"]*", text)
+    accuracy = json.loads(complete.read("metrics/summary.json"))["lrp"]["accuracy"]
+    assert f">{accuracy:.4f}<" in text
+    assert "few: 3 of each class" in text
+    assert complete.run("git", "rev-parse", "HEAD~1").strip() in text
+    assert "per_step: 0.2" in text
+
+
+@pytest.mark.skipif(not BROWSER, reason="no chromium here to open the report with")
+def test_a_browser_draws_every_figure_of_the_report_and_complains_of_nothing(complete, tmp_path):
+    text = complete.read("metrics/report.html")
+    ask = "<script>onload = () => document.title = [...document.images].filter(i => i.naturalWidth > 0).length</script>"
+    (tmp_path / "report.html").write_text(text + ask)
+    options = ["--headless", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=5000", "--enable-logging=stderr"]
+    command = [BROWSER, *options, "--dump-dom", (tmp_path / "report.html").as_uri()]
+    answer = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    figures = text.count("<figure>")
+    assert figures >= 6
+    assert f"<title>{figures}</title>" in answer.stdout
+    assert ":CONSOLE" not in answer.stderr

@@ -1,0 +1,162 @@
+"""Stage report: the whole study as one HTML file that opens from the disk.
+
+By hand::
+
+    python -m stages.report --params params.yaml --data data/prepared --metrics metrics --report metrics/report.html
+"""
+
+import json
+import platform
+import subprocess
+from importlib.metadata import version
+from pathlib import Path
+
+import pandas as pd
+
+from stages import chains, command
+from stages.errors import InputError, naming
+from stages.files import replacing
+from stages.params import OF_THE_USER, Params, load
+from stages.reporting import page, tables, verdicts
+
+PACKAGES = ("torch", "torchvision", "zennit", "torch-pruning", "ptflops", "snakemake", "dvc")
+AXES = {"macs": "MACs", "params": "parameters", "filters": "filters"}
+
+
+def main() -> None:
+    """Run the stage."""
+    parser = command.parser(
+        "stages.report", __doc__, data="prepared data", metrics="what the other stages wrote", report="page to write"
+    )
+    arguments = parser.parse_args()
+    params = load(arguments.params)
+    metrics = arguments.metrics
+    table = _read(metrics / "pruning.csv")
+    data = _described(arguments.data / "dataset.json")
+    pairs, few_pairs = (_read(metrics / part / "pairs.csv") for part in ("comparison", "few_shot"))
+    title = f"Pruning {params.model.name} on {_data_set(params)} by what it finds relevant"
+    sections = {
+        "The result": _result(metrics, table, data, pairs, few_pairs),
+        "Criteria at equal size": _equal_size(metrics),
+        "With few images": [
+            page.markdown("The same cuts where k images of each class are all there is, for scores and tuning."),
+            page.figure(metrics / "few_shot/few_shot.svg", "Balanced accuracy where few images are all there is."),
+            page.folded("At equal size", page.markdown((metrics / "few_shot/page.md").read_text())),
+        ],
+        "Classes, subgroups, single images": _safety(metrics, table),
+        "What was removed": [
+            page.figure(metrics / "plots/layers.svg", "Filters left in each layer after the last step."),
+            page.folded("After every step", page.markdown(tables.steps_markdown(table))),
+        ],
+        "Time": [
+            page.markdown("Size, and milliseconds a forward pass, at the last step:"),
+            page.markdown(tables.latency_markdown(table, _read(metrics / "latency.csv"))),
+        ],
+        "Training of the unpruned networks": [
+            page.figure(metrics / "plots/training.svg", "Loss and validation accuracy by epoch."),
+        ],
+        "How to make it again": _again(arguments.params),
+    }
+    with replacing(arguments.report) as temporary:
+        temporary.write_text(page.assemble(title, _introduction(params, data), sections))
+
+
+def _introduction(params: Params, data: dict) -> str:
+    counts = {split: sum(of_class.values()) for split, of_class in data["counts"].items()}
+    seeds = f"{len(params.seeds)} seeds" if len(params.seeds) > 1 else "one seed"
+    text = (
+        f"Filters of a trained {params.model.name} are scored by {', '.join(params.prune.criteria)}; the lowest are "
+        f"removed physically, the network is fine-tuned, {params.prune.steps} times. Which criterion keeps most of "
+        f"what the network knew, at which size, and at whose cost? {len(data['classes'])} classes at "
+        f"{data['image_size']} pixels: {counts['train']:,} images train, {counts['val']:,} choose, "
+        f"{counts['test']:,} test; every number here is of the test split. {seeds[0].upper()}{seeds[1:]}."
+    )
+    return page.markdown(text)
+
+
+def _result(metrics: Path, table: pd.DataFrame, data: dict, pairs: pd.DataFrame, few: pd.DataFrame) -> list[str]:
+    counts = data["counts"]["test"]
+    name, share = max(counts, key=counts.get), max(counts.values()) / sum(counts.values())
+    majority = f"Always `{name}`: accuracy {share:.4f}, balanced accuracy {1 / len(counts):.4f}."
+    regimes = {("all training images", when): pairs[pairs["phase"] == phase] for phase, when in chains.PHASES.items()}
+    for images, of_number in few.groupby("images_per_class"):
+        regime = f"few: {images} of each class"
+        words = chains.PHASES | {"finetuned": "after tuning"}
+        regimes |= {(regime, when): of_number[of_number["phase"] == phase] for phase, when in words.items()}
+    levels = _read(metrics / "comparison/levels.csv")
+    return [
+        page.markdown("\n".join(f"> {line}\n>" for line in verdicts.sentences(levels, pairs, _stability(metrics)))),
+        page.figure(metrics / "plots/balanced_accuracy.svg", "Balanced accuracy against what is left of the network."),
+        page.markdown(tables.title(table)),
+        page.markdown(tables.markdown(table)),
+        page.markdown(f"Less the unpruned network:\n\n{tables.difference_markdown(table)}\n\n{majority}"),
+        page.markdown("### Better than removing filters at random?"),
+        page.markdown(
+            "Criteria whose balanced accuracy is higher than that of random removal where this part of the MACs is "
+            "left (p < 0.05 of a paired permutation test over test images, corrected for all pairs and sizes):"
+        ),
+        page.markdown(verdicts.better_than_markdown(regimes, "random")),
+    ]
+
+
+def _equal_size(metrics: Path) -> list[str]:
+    levels, areas = (_read(metrics / "comparison" / f"{name}.csv") for name in ("levels", "areas"))
+    timed, timed_areas = (_read(metrics / "comparison" / f"{name}_latency.csv") for name in ("levels", "areas"))
+    blocks = [page.markdown((metrics / "comparison/page.md").read_text())]
+    for axis in [*AXES, *timed["axis"].unique()]:
+        source = levels if axis in AXES else timed
+        chosen = source[(source["axis"] == axis) & (source["metric"] == "balanced_accuracy")]
+        chosen = chosen[chosen["phase"] == "finetuned"]
+        if not chosen.empty and axis != "macs":
+            what = AXES.get(axis, f"measured time, batch of {axis.removeprefix('latency_')}")
+            text = f"Balanced accuracy after fine-tuning where this part of the {what} is left:"
+            blocks.append(page.folded(f"At equal {what}", page.markdown(f"{text}\n\n{tables.levels_markdown(chosen)}")))
+    text = tables.areas_markdown(pd.concat([areas, timed_areas], ignore_index=True))
+    blocks.append(page.markdown(f"Mean balanced accuracy over all sizes that every criterion reaches:\n\n{text}"))
+    return blocks
+
+
+def _safety(metrics: Path, table: pd.DataFrame) -> list[str]:
+    return [
+        page.markdown(f"Recall of each class at the last step:\n\n{tables.classes_markdown(table)}"),
+        page.markdown((metrics / "safety/page.md").read_text()),
+        page.figure(metrics / "safety/confusion.svg", "Confusions, per cent of each true class (row)."),
+        page.figure(metrics / "safety/reliability.svg", "Accuracy against confidence at the last step."),
+    ]
+
+
+def _again(params_file: Path) -> list[str]:
+    packages = ", ".join(f"{package} {version(package)}" for package in PACKAGES)
+    answer = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True)
+    commit = answer.stdout.strip() if answer.returncode == 0 else "outside a git repository"
+    changed = subprocess.run(["git", "diff", "--quiet", "HEAD", "--", "stages", "params.yaml"]).returncode
+    state = f"{commit}{', with changes that were not committed' if answer.returncode == 0 and changed else ''}"
+    text = (
+        f"Commit {state}; Python {platform.python_version()}, {packages}. `dvc repro` makes everything, this page "
+        "last, from these parameters:"
+    )
+    return [page.markdown(text), page.folded("params.yaml", page.markdown(f"```\n{params_file.read_text()}\n```"))]
+
+
+def _data_set(params: Params) -> str:
+    return Path(params.data.source).name if params.data.name in OF_THE_USER else params.data.name
+
+
+def _stability(metrics: Path) -> pd.DataFrame:
+    return _read(metrics / "comparison/stability.csv")
+
+
+def _read(path: Path) -> pd.DataFrame:
+    with naming(path):
+        return pd.read_csv(path)
+
+
+def _described(path: Path) -> dict:
+    try:
+        return json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: not a description of prepared data: {error}") from None
+
+
+if __name__ == "__main__":
+    command.run(main)

@@ -1,0 +1,82 @@
+"""What the numbers say, as sentences that follow from them."""
+
+import pandas as pd
+
+from stages.reporting import tables
+
+LEVEL = 0.05  # below which a corrected p counts
+
+
+def sentences(levels: pd.DataFrame, pairs: pd.DataFrame, stability: pd.DataFrame) -> list[str]:
+    """Return who wins at the smallest size that all criteria reach, and whether LRP recovers more stably than weight.
+
+    Parameters
+    ----------
+    levels, pairs, stability : DataFrame
+        Rows of `reporting.comparison`; the first two with the column phase.
+    """
+    return [*_winner(levels, pairs), *_stability(stability)]
+
+
+def _winner(levels: pd.DataFrame, pairs: pd.DataFrame) -> list[str]:
+    levels, pairs = (tables.of(table, axis="macs", metric="balanced_accuracy", phase="finetuned")
+                     for table in (levels, pairs))  # fmt: skip
+    criteria = levels["criterion"].unique()
+    complete = levels.groupby("share")["criterion"].nunique()
+    complete = complete[complete == len(criteria)]
+    if complete.empty:
+        return []
+    share = complete.index.min()
+    ranked = levels[levels["share"] == share].sort_values("mean", ascending=False, kind="stable")
+    first = ranked.iloc[0]
+    said = [
+        f"After fine-tuning, where {share:.0%} of the MACs is left, {first['criterion']} has the highest balanced "
+        f"accuracy: {first['mean']:.4f}, {first['difference']:+.4f} against the unpruned network."
+    ]
+    if "lrp" in criteria and first["criterion"] != "lrp":
+        lrp = ranked[ranked["criterion"] == "lrp"].iloc[0]
+        said.append(f"LRP has {lrp['mean']:.4f}, {lrp['mean'] - first['mean']:+.4f} against that.")
+    others = tables.differences_to(pairs[pairs["share"] == share], first["criterion"])
+    behind = others[(others["difference"] < 0) & (others["p_holm"] < LEVEL)]["criterion"]
+    level = [name for name in others["criterion"] if name not in set(behind)]
+    if len(others):
+        said.append(
+            f"Clearly behind it (corrected p < {LEVEL}): {', '.join(behind) or 'none'}; "
+            f"not to be told apart from it: {', '.join(level) or 'none'}."
+        )
+    return [" ".join(said)]
+
+
+def _stability(stability: pd.DataFrame) -> list[str]:
+    names = ("criterion", "other")
+    both = stability[stability[list(names)].isin(["lrp", "weight"]).all(axis=1)]
+    if both.empty:
+        return []
+    row = both.iloc[0]
+    lrp, weight = (row["variance"], row["variance_other"])[:: 1 if row["criterion"] == "lrp" else -1]
+    direction = "true" if lrp < weight else "false"
+    verdict = direction if row["p_holm"] < LEVEL else "not shown"
+    return [
+        f"“LRP recovers more stably than weight magnitude” is {verdict}: the accuracy that fine-tuning recovers has a "
+        f"variance of {lrp:.2g} over steps and seeds with LRP and of {weight:.2g} with weight magnitude (corrected p "
+        f"{row['p_holm']:.3f})."
+    ]
+
+
+def better_than_markdown(regimes: dict[tuple[str, str], pd.DataFrame], other: str) -> str:
+    """Return which criteria are better than `other` in each regime and phase, by share of the MACs, as Markdown.
+
+    Parameters
+    ----------
+    regimes : dict
+        (regime, phase) in words to rows of `reporting.comparison.pairs`.
+    """
+    rows = []
+    for (regime, when), pairs in regimes.items():
+        differences = tables.differences_to(tables.of(pairs, axis="macs", metric="balanced_accuracy"), other)
+        row = {"to tune with": regime, "when": when}
+        for share, group in sorted(differences.groupby("share"), reverse=True):
+            better = group[(group["difference"] > 0) & (group["p_holm"] < LEVEL)]["criterion"]
+            row[f"{share:.0%}"] = ", ".join(better) or "none"
+        rows.append(row)
+    return tables.as_markdown(pd.DataFrame(rows).fillna("–"))
