@@ -7,7 +7,7 @@ VENV := .venv
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 READY := $(VENV)/.ready
 
-.PHONY: help env run status test test-slow lint lock clean toy curves results-toy bench-data bench-jobs bench-relevance
+.PHONY: help env run status test test-slow lint lock clean toy curves results-toy bench-data bench-deployment bench-jobs bench-relevance
 
 help:  ## list the targets
 	@grep -hE '^[a-z%-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z%-]+):[^#]*## /\1\t/' | expand -t 18
@@ -63,6 +63,9 @@ bench-jobs: $(READY)  ## two jobs of one thread at a time against one of two (ne
 
 bench-data: $(READY)  ## preparing data against a bare loop, loading them against a training step (1 minute)
 	@python -m benchmarks.data
+
+bench-deployment: $(READY)  ## a network of half the MACs against the whole: ONNX, PyTorch, training (3 minutes)
+	@python -m benchmarks.deployment
 
 bench-relevance: $(READY)  ## relevance against a training step and zennit's composites (10 minutes)
 	@python -m benchmarks.relevance

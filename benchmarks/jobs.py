@@ -28,7 +28,8 @@ def start(criterion: str, params: Path, folder: Path) -> subprocess.Popen:
     scores = f"models/pruned/{criterion}/seed0/step1.scores.npz"
     outputs = {"plan": "json", "pruned": "p.safetensors", "finetuned": "safetensors", "history": "csv"}
     arguments = ["--criterion", criterion, "--seed", "0", "--step", "1", "--data", "data/prepared"]
-    arguments += ["--checkpoint", "models/baseline/seed0.safetensors", "--scores", scores, "--params", str(params)]
+    baseline = "models/baseline/seed0.safetensors"
+    arguments += ["--unpruned", baseline, "--checkpoint", baseline, "--scores", scores, "--params", str(params)]
     for name, suffix in outputs.items():
         arguments += [f"--{name}", str(folder / f"{criterion}.{suffix}")]
     return subprocess.Popen([sys.executable, "-m", "stages.prune", *arguments], stdout=subprocess.DEVNULL)

@@ -295,6 +295,7 @@ class Prune(Section):
     unit: Literal["filters", "params", "macs"]
     per_step: Annotated[float, Field(gt=0, lt=1)]
     min_channels: Positive
+    round_to: Positive
     layers: Layers
     scores: Scores
     recalibrate: Literal[0] | Annotated[int, Field(ge=2)]

@@ -43,7 +43,11 @@ def cut(
         enough = 1 - params.until.left
         budgets[params.until.unit] = min(enough, budgets.get(params.until.unit, enough))
     chosen = min(
-        (selection.select(network, size, candidates, unit, original, gone) for unit, gone in budgets.items()), key=len
+        (
+            selection.select(network, size, candidates, unit, original, gone, params.round_to)
+            for unit, gone in budgets.items()
+        ),
+        key=len,
     )
     present = {group.root: _present(group.root, filters["original"][group.root], architecture) for group in groups}
     removed = [

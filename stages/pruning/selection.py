@@ -4,7 +4,6 @@ import copy
 from bisect import bisect_left
 from dataclasses import dataclass
 from functools import cache
-from itertools import accumulate
 
 import torch
 from torch import nn
@@ -69,15 +68,53 @@ def size_without(shapes: nn.Module, image_size: int, candidates: list[Candidate]
     return measure(smaller, image_size)
 
 
+def rounded(candidates: list[Candidate], round_to: int) -> list[Candidate]:
+    """Return the candidates less the best of each group, so that what is left of a group is a multiple of `round_to`.
+
+    Processors compute some numbers of channels as fast as the next multiple of 8, 16 or 32. A group of which too few
+    candidates are there for that keeps all.
+
+    Parameters
+    ----------
+    candidates : list of Candidate
+        Least relevant first.
+    """
+    if round_to == 1:
+        return candidates
+    spared: dict[str, int] = {}
+    for root, channels in by_group(candidates).items():
+        group = next(candidate.group for candidate in candidates if candidate.group.root == root)
+        spared[root] = min(len(channels), -(group.channels - len(channels)) % round_to)
+    kept = []
+    for candidate in reversed(candidates):
+        if spared[candidate.group.root] > 0:
+            spared[candidate.group.root] -= 1
+        else:
+            kept.append(candidate)
+    return kept[::-1]
+
+
 def select(
-    network: nn.Module, image_size: int, candidates: list[Candidate], unit: str, original: Size, fraction: float
+    network: nn.Module,
+    image_size: int,
+    candidates: list[Candidate],
+    unit: str,
+    original: Size,
+    fraction: float,
+    round_to: int = 1,
 ) -> list[Candidate]:
     """Return the fewest of the least relevant candidates whose removal meets the budget; see `select_each`."""
-    return select_each(network, image_size, candidates, unit, original, [fraction])[0]
+    return select_each(network, image_size, candidates, unit, original, [fraction], round_to)[0]
 
 
 def select_each(
-    network: nn.Module, image_size: int, candidates: list[Candidate], unit: str, original: Size, fractions: list[float]
+    network: nn.Module,
+    image_size: int,
+    candidates: list[Candidate],
+    unit: str,
+    original: Size,
+    fractions: list[float],
+    round_to: int = 1,
 ) -> list[list[Candidate]]:
     """Return, for each budget, the fewest of the least relevant candidates whose removal meets it.
 
@@ -93,6 +130,8 @@ def select_each(
         Of the network before any pruning.
     fractions : list of float
         Of `original` to be gone, what earlier steps removed included.
+    round_to : int
+        Each group loses only so many channels that a multiple of it is left; see `rounded`.
 
     Raises
     ------
@@ -101,13 +140,14 @@ def select_each(
     """
     shapes = copy.deepcopy(network).to("meta")
     now = measure(network, image_size)
-    lost = [0, *accumulate(len(candidate.group.layers) for candidate in candidates)]  # filters: known without surgery
 
     @cache
     def gone(count: int) -> float:
-        if unit == "filters":
-            return 1 - (now.filters - lost[count]) / original.filters
-        return 1 - getattr(size_without(shapes, image_size, candidates[:count]), unit) / getattr(original, unit)
+        some = rounded(candidates[:count], round_to)
+        if unit == "filters":  # known without surgery
+            lost = sum(len(candidate.group.layers) for candidate in some)
+            return 1 - (now.filters - lost) / original.filters
+        return 1 - getattr(size_without(shapes, image_size, some), unit) / getattr(original, unit)
 
     reachable = gone(len(candidates))
     chosen = []
@@ -115,8 +155,9 @@ def select_each(
         needed = fraction - 1e-9  # the fraction may be a rounded product
         if reachable < needed:
             raise InputError(
-                f"{fraction:.4g} of the {unit} cannot be removed: min_channels and prune.layers allow "
+                f"{fraction:.4g} of the {unit} cannot be removed: min_channels, round_to and prune.layers allow "
                 f"{int(reachable * 1e4) / 1e4:g} at most; ask for less, or allow more"
             )
-        chosen.append(candidates[: bisect_left(range(len(candidates)), needed, key=gone)])
+        count = bisect_left(range(len(candidates)), needed, key=gone)
+        chosen.append(rounded(candidates[:count], round_to))
     return chosen

@@ -96,3 +96,24 @@ def test_an_unreachable_budget_names_the_largest_that_is_reachable(ranked):
     network, _, _, candidates = ranked("resnet8", min_channels=12)
     with pytest.raises(InputError, match=r"0.7 of the filters cannot be removed: .* allow 0\.\d+ at most"):
         selection.select(network, 32, candidates, "filters", measure(network, 32), 0.7)
+
+
+@pytest.mark.parametrize("unit", ["filters", "macs"])
+def test_what_is_left_of_each_pruned_layer_is_a_multiple(ranked, unit):
+    network, groups, _, candidates = ranked("resnet18")
+    original = measure(network, 32)
+    chosen = selection.select(network, 32, candidates, unit, original, 0.4, round_to=16)
+    lost = {root: len(channels) for root, channels in selection.by_group(chosen).items()}
+    assert {(group.channels - lost.get(group.root, 0)) % 16 for group in groups} == {0}
+    assert len(lost) > 3
+    left = selection.size_without(network.to("meta"), 32, chosen)
+    assert 0.4 <= 1 - getattr(left, unit) / getattr(original, unit) < 0.45
+    for root in lost:  # of each group the lowest go
+        mine = [candidate.score for candidate in candidates if candidate.group.root == root]
+        assert [candidate.score for candidate in chosen if candidate.group.root == root] == mine[: lost[root]]
+
+
+def test_groups_that_cannot_be_rounded_stay_whole(ranked):
+    _, groups, _, candidates = ranked("resnet18")
+    assert selection.rounded([each for each in candidates if each.group == groups[0]][:5], 32) == []
+    assert selection.rounded(candidates[:9], 1) == candidates[:9]

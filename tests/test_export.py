@@ -1,0 +1,84 @@
+"""Networks for deployment: the command, and what onnxruntime makes of its file."""
+
+import dataclasses
+import json
+import subprocess
+import sys
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+
+from stages import export
+from stages.networks import checkpoint
+from stages.pruning import surgery
+
+
+def run(*arguments):
+    command = [sys.executable, "-m", "stages.export", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True)
+
+
+@pytest.fixture
+def pruned(tmp_path, build, architecture):
+    network = build("resnet8", image_size=16)
+    history = surgery.remove(network, 16, {"layer1.0.conv1": [0, 3], "conv1": [1]})
+    architecture.history.extend(history)
+    checkpoint.save(tmp_path / "step1.safetensors", network, architecture)
+    return tmp_path / "step1.safetensors"
+
+
+def test_the_file_gives_the_logits_of_the_checkpoint_for_any_batch(pruned, prepared, prepared_folder, tmp_path):
+    answer = run("--checkpoint", pruned, "--data", prepared_folder, "--onnx", tmp_path / "network.onnx")
+    assert answer.returncode == 0, answer.stderr
+    network, architecture = checkpoint.load(pruned)
+    session = onnxruntime.InferenceSession(str(tmp_path / "network.onnx"), providers=["CPUExecutionProvider"])
+    for count in (1, 5):
+        images, _ = prepared.batch(np.arange(count))
+        with torch.no_grad():
+            expected = network(architecture.normalise(images)).numpy()
+        found = session.run(None, {"images": images.numpy()})[0]
+        np.testing.assert_allclose(found, expected, atol=1e-5)
+    said = json.loads((tmp_path / "network.onnx.json").read_text())
+    assert said["identical"] == said["images"] == len(prepared.rows("test"))
+    assert said["max_abs_difference"] < 1e-4
+    assert said["macs_ratio"] > 1
+    assert {row["engine"] for row in said["times"]} == {"PyTorch", "onnxruntime"}
+    assert f"{said['images']} of {said['images']} test images are classed as by PyTorch" in answer.stdout
+
+
+def test_another_network_is_told_apart(build, architecture, prepared, tmp_path):
+    one, other = (export.Deployed(build("resnet8", image_size=16), architecture).eval() for _ in range(2))
+    other.network.fc.weight.data.neg_()
+    export.write(one, 16, tmp_path / "one.onnx")
+    assert export.agreement(one, tmp_path / "one.onnx", prepared, 50)["max_abs_difference"] < 1e-4
+    found = export.agreement(other, tmp_path / "one.onnx", prepared, 50)
+    assert found["identical"] < found["images"]
+    assert found["max_abs_difference"] > export.TOLERANCE
+
+
+@pytest.mark.parametrize("name", ["vgg11_bn", "mobilenet_v2", "efficientnet_b0", "convnext_tiny"])
+def test_other_architectures_can_be_written(build, architecture, images, tmp_path, name):
+    deployed = export.Deployed(build(name), architecture).eval()
+    export.write(deployed, 32, tmp_path / "network.onnx")
+    session = onnxruntime.InferenceSession(str(tmp_path / "network.onnx"), providers=["CPUExecutionProvider"])
+    with torch.no_grad():
+        expected = deployed(images).numpy()
+    np.testing.assert_allclose(session.run(None, {"images": images.numpy()})[0], expected, rtol=1e-3, atol=1e-3)
+
+
+def test_data_of_other_classes_are_refused_and_nothing_is_written(
+    pruned, tmp_path, prepared_folder, build, architecture
+):
+    import dataclasses
+
+    other = dataclasses.replace(architecture, classes=["a", *architecture.classes[1:]], history=[])
+    checkpoint.save(tmp_path / "other.safetensors", build("resnet8", image_size=16), other)
+    answer = run(
+        "--checkpoint", tmp_path / "other.safetensors", "--data", prepared_folder, "--onnx", tmp_path / "o.onnx"
+    )
+    assert answer.returncode == 2
+    assert len(answer.stderr.splitlines()) == 1
+    assert "other.safetensors: its classes or image size are not those of" in answer.stderr
+    assert not (tmp_path / "o.onnx").exists()
