@@ -71,7 +71,6 @@ def test_other_architectures_can_be_written(build, architecture, images, tmp_pat
 def test_data_of_other_classes_are_refused_and_nothing_is_written(
     pruned, tmp_path, prepared_folder, build, architecture
 ):
-    import dataclasses
 
     other = dataclasses.replace(architecture, classes=["a", *architecture.classes[1:]], history=[])
     checkpoint.save(tmp_path / "other.safetensors", build("resnet8", image_size=16), other)
