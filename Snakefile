@@ -29,6 +29,8 @@ TRAINED = f"{WORK}/train/{{key}}/seed{{seed}}"
 STEP = f"{WORK}/prune/{{key}}/{{criterion}}/seed{{seed}}/step{{step}}"
 EVALUATED = f"{WORK}/evaluate/{{key}}/{{criterion}}/seed{{seed}}"
 FEW_SHOT = f"{WORK}/few_shot/{{key}}/k{{images}}/{{criterion}}/seed{{seed}}"
+DRIFT = f"{WORK}/drift/{{key}}/{{criterion}}/seed{{seed}}"
+DRIFT_PICTURES = "metrics/drift/{criterion}/seed{seed}.png"
 FEW_SHOT_PREDICTIONS = "metrics/few_shot/predictions/k{images}/{criterion}/seed{seed}.parquet"
 PREDICTIONS = "metrics/predictions/{criterion}/seed{seed}.parquet"
 HISTORY = ".history.csv"
@@ -58,11 +60,13 @@ localrules:
     stage_prune,
     stage_evaluate,
     stage_few_shot,
+    stage_drift,
     stage_report,
     publish_baseline,
     publish_pruned,
     publish_predictions,
     publish_few_shot,
+    publish_drift,
 
 
 onstart:
@@ -93,6 +97,7 @@ rule all:
         PLOTS,
         "metrics/few_shot.csv",
         FEW_SHOT_COMPARISON,
+        "metrics/drift/drift.csv",
         "metrics/report.html",
 
 
@@ -128,6 +133,12 @@ rule stage_few_shot:
         "metrics/few_shot.csv",
         FEW_SHOT_COMPARISON,
         expand(FEW_SHOT_PREDICTIONS, images=STUDY.few_shot.images_per_class, criterion=CRITERIA, seed=SEEDS),
+
+
+rule stage_drift:
+    input:
+        "metrics/drift/drift.csv",
+        expand(DRIFT_PICTURES, criterion=CRITERIA, seed=SEEDS),
 
 
 rule stage_report:
@@ -349,8 +360,48 @@ rule compare_few_shot:
         " --predictions {input.predictions:q} --table {output.table:q} --folder metrics/few_shot 2>&1 | tee {log:q}"
 
 
+rule drift:
+    input:
+        ancient(PREPARED),
+        study=ancient(PARAMS),
+        unpruned=ancient(f"{BASELINE}.safetensors"),
+        checkpoints=lambda chain: ancient(expand(f"{PRUNED}.safetensors", **chain, step=STEPS)),
+    output:
+        rows=f"{DRIFT}.csv",
+        pictures=f"{DRIFT}.png",
+    log:
+        "logs/drift/{criterion}/seed{seed}.{key}.log",
+    threads: STUDY.drift.threads
+    resources:
+        gpu=1,
+    shell:
+        "python -m stages.drift --params {input.study:q} --data data/prepared --unpruned {input.unpruned:q}"
+        " --checkpoints {input.checkpoints:q} --rows {output.rows:q} --pictures {output.pictures:q} 2>&1 | tee {log:q}"
+
+
+rule compare_drift:
+    input:
+        study=ancient(PARAMS),
+        rows=lambda _: ancient(
+            [
+                DRIFT.format(key=key_of(criterion, seed), criterion=criterion, seed=seed) + ".csv"
+                for criterion in CRITERIA
+                for seed in SEEDS
+            ]
+        ),
+    output:
+        multiext("metrics/drift/", "drift.csv", "drift.svg", "page.md"),
+    log:
+        "logs/compare_drift.log",
+    shell:
+        "python -m stages.compare_drift --params {input.study:q} --rows {input.rows:q} --folder metrics/drift"
+        " 2>&1 | tee {log:q}"
+
+
 rule report:
     input:
+        ancient("metrics/drift/drift.csv"),
+        ancient(expand(DRIFT_PICTURES, criterion=CRITERIA, seed=SEEDS[0])),
         ancient(PREPARED),
         ancient(expand("metrics/{name}", name=METRICS)),
         ancient(expand("metrics/comparison/{name}.csv", name=COMPARISON)),
@@ -418,6 +469,17 @@ rule publish_few_shot:
         FEW_SHOT_PREDICTIONS,
     log:
         "logs/publish/few_shot/k{images}/{criterion}/seed{seed}.log",
+    shell:
+        "(ln -f {input:q} {output:q} || cp {input:q} {output:q}) 2> {log:q}"
+
+
+rule publish_drift:
+    input:
+        lambda file: ancient(DRIFT.format(key=key_of(file.criterion, file.seed), **file) + ".png"),
+    output:
+        DRIFT_PICTURES,
+    log:
+        "logs/publish/drift/{criterion}/seed{seed}.log",
     shell:
         "(ln -f {input:q} {output:q} || cp {input:q} {output:q}) 2> {log:q}"
 

@@ -363,6 +363,14 @@ class FewShot(Section):
         return self
 
 
+class Drift(Section):
+    """Of how many test images heat maps are compared."""
+
+    images_per_class: Positive
+    batch_size: Positive
+    threads: Positive
+
+
 class Setting(Section):
     """Values of prune.scores to use in place of those there, for lrp."""
 
@@ -424,6 +432,7 @@ class Params(Section):
     prune: Prune
     evaluate: Evaluate
     few_shot: FewShot
+    drift: Drift
     curves: Curves
     toy: Toy
 

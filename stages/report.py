@@ -44,6 +44,7 @@ def main() -> None:
             page.folded("At equal size", page.markdown((metrics / "few_shot/page.md").read_text())),
         ],
         "Classes, subgroups, single images": _safety(metrics, table),
+        "Does it still look where it looked?": _drift(metrics, params),
         "What was removed": [
             page.figure(metrics / "plots/layers.svg", "Filters left in each layer after the last step."),
             page.folded("After every step", page.markdown(tables.steps_markdown(table))),
@@ -122,6 +123,21 @@ def _safety(metrics: Path, table: pd.DataFrame) -> list[str]:
         page.markdown((metrics / "safety/page.md").read_text()),
         page.figure(metrics / "safety/confusion.svg", "Confusions, per cent of each true class (row)."),
         page.figure(metrics / "safety/reliability.svg", "Accuracy against confidence at the last step."),
+    ]
+
+
+def _drift(metrics: Path, params: Params) -> list[str]:
+    caption = "{}: test images, and where relevance for the true class comes from (red) or speaks against it (blue)."
+    pictures = {
+        criterion: page.figure(metrics / f"drift/{criterion}/seed{params.seeds[0]}.png", caption.format(criterion))
+        for criterion in params.prune.criteria
+    }
+    first, *others = pictures
+    return [
+        page.figure(metrics / "drift/drift.svg", "Similarity of heat maps to those of the unpruned network."),
+        page.markdown((metrics / "drift/page.md").read_text()),
+        pictures[first],
+        *(page.folded(f"Heat maps of {name}", pictures[name]) for name in others),
     ]
 
 

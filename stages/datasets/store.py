@@ -75,8 +75,9 @@ class Prepared:
         seed: int,
         classes: Sequence[str] | None = None,
         accept: Callable[[np.ndarray], np.ndarray] | None = None,
+        split: str = "train",
     ) -> np.ndarray:
-        """Return positions of training images, `per_class` of each class (all, where a class has fewer).
+        """Return positions of images of a split, `per_class` of each class (all, where a class has fewer).
 
         Parameters
         ----------
@@ -92,11 +93,11 @@ class Prepared:
         """
         self.refuse_unknown(classes)
         rng = np.random.default_rng(seed)
-        train = self.rows("train")
-        labels = self.index["label"].to_numpy()[train]
+        rows = self.rows(split)
+        labels = self.index["label"].to_numpy()[rows]
         drawn = []
         for label, name in enumerate(self.classes):
-            order = rng.permutation(train[labels == label])
+            order = rng.permutation(rows[labels == label])
             if classes is not None and name not in classes:
                 continue
             found = order[:per_class] if accept is None else _first(order, per_class, accept)

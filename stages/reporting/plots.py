@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import matplotlib
+import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -155,6 +156,59 @@ def reliability_curves(reliability: pd.DataFrame) -> Figure:
     axes.set(xlabel="confidence", ylabel="accuracy", xlim=(0, 1.01), ylim=(0, 1.02))
     axes.grid(alpha=0.3)
     axes.legend()
+    return figure
+
+
+def drift_curves(rows: pd.DataFrame, measures: dict[str, str]) -> Figure:
+    """Return mean similarities of heat maps to those of the unpruned network by step, a panel a measure.
+
+    Parameters
+    ----------
+    rows : DataFrame
+        criterion, seed, step, and the columns that `measures` names, a row an image.
+    """
+    figure = Figure(figsize=(10, 3.2), layout="constrained")
+    panels = figure.subplots(1, len(measures), squeeze=False)[0]
+    criteria = rows["criterion"].unique()
+    for axes, (measure, words) in zip(panels, measures.items(), strict=True):
+        for colour, criterion in zip(COLOURS * len(criteria), criteria, strict=False):
+            means = rows[rows["criterion"] == criterion].groupby("step")[measure].mean()
+            style = "--" if criterion == "random" else "-"
+            axes.plot([0, *means.index], [1, *means], style, marker="o", ms=3, color=colour, label=criterion)
+        axes.set(xlabel="step", ylabel=words, ylim=(None, 1.02))
+        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.grid(alpha=0.3)
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=len(criteria))
+    return figure
+
+
+def heat_map_rows(images: list[np.ndarray], names: list[str], maps: dict[str, np.ndarray]) -> Figure:
+    """Return images, a row each, beside their heat maps in one colour scale a map: red for the class, blue against it.
+
+    Parameters
+    ----------
+    images : list of uint8 arrays, H x W x 3
+    names : list of str
+        Of their classes.
+    maps : dict
+        Title of a column to heat maps, N x H x W.
+    """
+    columns = 1 + len(maps)
+    figure = Figure(figsize=(1.25 * columns + 1, 1.25 * len(images) + 0.4), layout="constrained")
+    panels = figure.subplots(len(images), columns, squeeze=False)
+    for row, axes in enumerate(panels):
+        axes[0].imshow(images[row])
+        axes[0].set_ylabel(names[row])
+        for place, each in zip(axes[1:], maps.values(), strict=True):
+            most = np.abs(each[row]).max() or 1.0
+            shown = place.imshow(each[row] / most, vmin=-1, vmax=1, cmap="bwr")
+        for place in axes:
+            place.set_xticks([])
+            place.set_yticks([])
+    for place, title in zip(panels[0], ["image", *maps], strict=True):
+        place.set_title(title)
+    bar = figure.colorbar(shown, ax=panels, ticks=[-1, 0, 1], shrink=0.5)
+    bar.set_label("share of the largest relevance")
     return figure
 
 

@@ -220,6 +220,25 @@ def worst_markdown(subgroups: pd.DataFrame, measure: str, shown: int = 3) -> str
     return as_markdown(pd.DataFrame(lines))
 
 
+def similarities_markdown(rows: pd.DataFrame, measures: dict[str, str]) -> str:
+    """Return mean and standard deviation of measures (column to words) by criterion, as Markdown."""
+    groups = rows.groupby("criterion", sort=False)[list(measures)]
+    mean, std = groups.mean(), groups.std()
+    texts = {words: _spread(mean[name], std[name], digits=3) for name, words in measures.items()}
+    return _with_criterion(pd.DataFrame(texts))
+
+
+def moved_markdown(rows: pd.DataFrame, measure: str, shown: int = 3) -> str:
+    """Return the classes of which a similarity is lowest in the mean, by criterion, as Markdown."""
+    means = rows.groupby(["criterion", "class"], sort=False)[measure].mean()
+    lines = []
+    for criterion in rows["criterion"].unique():
+        lowest = means[criterion].nsmallest(shown)
+        moved = ", ".join(f"{name} {value:.3f}" for name, value in lowest.items())
+        lines.append({"criterion": criterion, "moved most": moved})
+    return as_markdown(pd.DataFrame(lines))
+
+
 def flips_markdown(flips: pd.DataFrame) -> str:
     """Return how many images' predicted class changed, by criterion and kind (mean over seeds), as Markdown."""
     counts = flips.groupby(["criterion", "seed", "kind"], sort=False).size().unstack(fill_value=0)

@@ -166,7 +166,7 @@ def clone_of_the_project(folder):
     return study
 
 
-LIKE_OTHERS = ["few_shot", "report"]
+LIKE_OTHERS = ["few_shot", "drift", "report"]
 SMALL = {
     "data__image_size": 16,
     "data__limit_per_class": 40,
@@ -184,6 +184,7 @@ SMALL = {
     "prune__finetune__batch_size": 32,
     "few_shot__images_per_class": [1, 3],
     "few_shot__updates": 3,
+    "drift__images_per_class": 2,
     "evaluate__latency__batch_sizes": [1],
     "evaluate__latency__seconds": 0.01,
 }

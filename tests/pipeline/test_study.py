@@ -229,6 +229,17 @@ def test_the_few_shot_regime_makes_the_same_cuts_and_another_number_of_images_ru
     assert whole.run("dvc", "status").strip() == "Data and pipelines are up to date."
 
 
+def test_heat_maps_are_compared_with_those_of_the_unpruned_network(complete):
+    rows = pd.read_csv(complete.folder / "metrics/drift/drift.csv")
+    assert len(rows) == 2 * 2 * 10 * 2  # criteria, steps, classes, images
+    assert rows[["cosine", "rank", "ssim"]].abs().max().max() <= 1
+    assert rows["cosine"].mean() < 0.999
+    test = pd.read_csv(complete.folder / "data/prepared/index.csv").query("split == 'test'")["image_id"]
+    assert set(rows["image_id"]) <= set(test)
+    pictures = set(complete.files("metrics/drift")) - {"drift.csv", "drift.svg", "page.md"}
+    assert pictures == {"lrp/seed0.png", "weight/seed0.png"}
+
+
 def test_the_report_holds_all_it_shows(complete):
     text = complete.read("metrics/report.html")
     assert not re.findall(r"(?:src|href)=\"(?!data:|#)[^\"]*", text)
@@ -248,6 +259,6 @@ def test_a_browser_draws_every_figure_of_the_report_and_complains_of_nothing(com
     command = [BROWSER, *options, "--dump-dom", (tmp_path / "report.html").as_uri()]
     answer = subprocess.run(command, capture_output=True, text=True, timeout=120)
     figures = text.count("<figure>")
-    assert figures >= 6
+    assert figures >= 9
     assert f"<title>{figures}</title>" in answer.stdout
     assert ":CONSOLE" not in answer.stderr
