@@ -7,7 +7,7 @@ VENV := .venv
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 READY := $(VENV)/.ready
 
-.PHONY: help env run status test test-slow lint lock clean toy curves results-toy bench-data bench-deployment bench-jobs bench-relevance
+.PHONY: help env run status test test-slow lint lock clean toy curves sensitivity results-toy bench-data bench-deployment bench-jobs bench-relevance
 
 help:  ## list the targets
 	@grep -hE '^[a-z%-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z%-]+):[^#]*## /\1\t/' | expand -t 18
@@ -52,6 +52,9 @@ toy: $(READY)  ## the toy study of Yeom et al. (2021): table and figure in metri
 curves: $(READY)  ## the study's baselines pruned at once, without fine-tuning (metrics/curves; after make run)
 	@python -m stages.run curves
 
+sensitivity: $(READY)  ## how much each layer alone can lose (metrics/sensitivity; after make run)
+	@python -m stages.run sensitivity
+
 results-toy: $(READY)  ## export the toy study to docs/results-toy.md
 	@python -m stages.study export toy --of toy
 
@@ -75,7 +78,7 @@ lock:  ## resolve requirements.lock anew from pyproject.toml
 		--quiet --upgrade --output-file requirements.lock pyproject.toml
 
 clean:  ## remove what can be made again: outputs, steps, logs (not the environment, not DVC's cache)
-	rm -rf data/prepared models/baseline models/pruned metrics/predictions metrics/plots metrics/curves metrics/toy
-	rm -rf metrics/*.json metrics/*.csv
+	rm -rf data/prepared models/baseline models/pruned metrics/*.json metrics/*.csv metrics/*.html
+	cd metrics && rm -rf predictions plots comparison safety few_shot drift curves sensitivity toy
 	rm -rf .work .snakemake logs .pytest_cache .ruff_cache dvc_plots
 	find . -name __pycache__ -not -path './.venv/*' -exec rm -rf {} +

@@ -2,7 +2,7 @@
 
 `dvc repro` runs it, one DVC stage after another (`stages/run.py` passes a key for each chain of jobs). By hand it
 shows (`snakemake -n`, `--dag`, `--report`); it writes the study only under DVC, which versions what is written. Beside
-the study stand two targets of their own: `toy` and `curves`.
+the study stand three targets of their own: `toy`, `curves` and `sensitivity`.
 """
 
 import os
@@ -568,6 +568,51 @@ rule curves:
     shell:
         "python -m stages.curves --params {input.study:q} --criteria {input.criteria:q} --settings {input.settings:q}"
         " --folder metrics/curves 2>&1 | tee {log:q}"
+
+
+# Each layer alone: a target of its own (`make sensitivity`), after the baselines of the study.
+
+
+rule layer_sensitivity:
+    input:
+        ancient(PREPARED),
+        study=ancient(PARAMS),
+        checkpoint=ancient(f"{BASELINE}.safetensors"),
+    output:
+        f"{WORK}/sensitivity/{{criterion}}/seed{{seed}}.csv",
+    log:
+        "logs/layer_sensitivity/{criterion}/seed{seed}.log",
+    threads: STUDY.evaluate.threads
+    resources:
+        gpu=1,
+    params:
+        code=code("layer_sensitivity", "attribution", "datasets", "networks", "pruning", "reporting/metrics.py"),
+        baseline=lambda job: content(f"{BASELINE}.safetensors".format(**job)),
+        settings=lambda job: [
+            STUDY.prune.scores.read_by(job.criterion),
+            STUDY.prune.layers.model_dump(),
+            STUDY.evaluate.model_dump(exclude={"latency"}),
+            STUDY.sensitivity.rates,
+        ],
+    shell:
+        "python -m stages.layer_sensitivity --params {input.study:q} --data data/prepared"
+        " --checkpoint {input.checkpoint:q} --criterion {wildcards.criterion} --seed {wildcards.seed}"
+        " --rows {output:q} 2>&1 | tee {log:q}"
+
+
+rule sensitivity:
+    input:
+        study=ancient(PARAMS),
+        rows=expand(f"{WORK}/sensitivity/{{name}}/seed{{seed}}.csv", name=STUDY.sensitivity.criteria, seed=SEEDS),
+    output:
+        multiext("metrics/sensitivity/", "sensitivity.csv", "sensitivity.svg", "page.md"),
+    log:
+        "logs/sensitivity.log",
+    params:
+        code=code("sensitivity", "reporting"),
+    shell:
+        "python -m stages.sensitivity --params {input.study:q} --rows {input.rows:q} --folder metrics/sensitivity"
+        " 2>&1 | tee {log:q}"
 
 
 def key_of(criterion, seed):

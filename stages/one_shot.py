@@ -15,16 +15,14 @@ from typing import get_args
 
 from stages import command, device
 from stages.datasets import store
-from stages.datasets.store import derived_seed
 from stages.errors import InputError, naming
 from stages.files import write_rows
 from stages.networks import checkpoint
-from stages.networks.architectures import prunable_layers
 from stages.networks.predict import predict
 from stages.networks.size import measure
 from stages.params import Criterion, Params, Scores, load
 from stages.pruning import selection, surgery
-from stages.pruning.scoring import scored
+from stages.pruning.ranking import ranked
 from stages.reporting.metrics import balanced_accuracy
 
 
@@ -44,13 +42,11 @@ def main() -> None:
     data = store.load(arguments.data)
     network, architecture = checkpoint.load(arguments.checkpoint)
     network, size = network.to(where), architecture.image_size
-    layers = params.prune.layers
-    names = prunable_layers(network, layers.include, layers.exclude)
-    own_seed = derived_seed(arguments.seed)
     with naming(arguments.checkpoint):
-        scores, _ = scored(criterion, network, architecture, data, names, settings, arguments.seed, own_seed)
-    groups = surgery.prunable_groups(network, size, layers.include, layers.exclude)
-    candidates = selection.rank(groups, scores, settings.coupled[criterion], params.curves.min_channels)
+        candidates = ranked(
+            criterion, network, architecture, data, params.prune.layers, settings, arguments.seed,
+            params.curves.min_channels,
+        )  # fmt: skip
     split = data.rows("test" if arguments.criterion else "val")
     rates = [step / params.curves.rates for step in range(params.curves.rates)]
     rows = []

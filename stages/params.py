@@ -397,6 +397,19 @@ class Curves(Section):
         return self
 
 
+class Sensitivity(Section):
+    """Each layer pruned alone, without fine-tuning."""
+
+    criteria: Annotated[list[Criterion], Field(min_length=1)]
+    rates: Annotated[list[Annotated[float, Field(gt=0, lt=1)]], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _nothing_twice(self):
+        _refuse_repeats("criteria", self.criteria)
+        _refuse_repeats("rates", self.rates)
+        return self
+
+
 class Toy(Section):
     """The toy study of Yeom et al. (2021): units of a small network removed at once."""
 
@@ -434,12 +447,15 @@ class Params(Section):
     few_shot: FewShot
     drift: Drift
     curves: Curves
+    sensitivity: Sensitivity
     toy: Toy
 
     @model_validator(mode="after")
     def _be_consistent(self):
         _refuse_repeats("seeds", self.seeds)
-        self.prune.scores.refuse_missing([*self.prune.criteria, *self.curves.criteria, "lrp"])
+        self.prune.scores.refuse_missing(
+            [*self.prune.criteria, *self.curves.criteria, *self.sensitivity.criteria, "lrp"]
+        )
         return self
 
 

@@ -39,7 +39,11 @@ PARAMS = Path("params.yaml")
 RUN = Path(".snakemake/study")  # what the running stage leaves for its Snakefile
 LARGE = 64 * 2**20  # bytes from which a digest is remembered by size and modification time
 GRACE = 15  # seconds that Snakemake has to end after it was told to
-BESIDE = {"toy": ["toy", "toy_problem"], "curves": ["curves", "one_shot"]}  # targets that are no stage; their rules
+BESIDE = {  # targets that are no stage; their rules
+    "toy": ["toy", "toy_problem"],
+    "curves": ["curves", "one_shot"],
+    "sensitivity": ["sensitivity", "layer_sensitivity"],
+}
 TAG = "STUDY_FOLDER"  # in the environment of every job: which study it belongs to
 
 

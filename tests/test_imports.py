@@ -21,6 +21,8 @@ STAGE_MODULES = {"prepare", "train", "relevance", "prune", "evaluate", "latency"
     "toy",
     "one_shot",
     "curves",
+    "layer_sensitivity",
+    "sensitivity",
 }
 BRIDGE = {"stages.run", "stages.study", "stages.preset"}
 HEAVY = {
@@ -71,7 +73,7 @@ def test_the_deps_of_a_dvc_stage_are_exactly_the_modules_its_rules_use(stage):
 
 def test_targets_beside_the_study_watch_exactly_the_modules_their_rules_use():
     calls = re.findall(r"code=code\((.+?)\)", Path("Snakefile").read_text())
-    assert len(calls) == 4
+    assert len(calls) == 6
     for call in calls:
         stage, *parts = re.findall(r'"([^"]+)"', call)
         shared = ["command.py", "device.py", "errors.py", "files.py", "params.py"]
@@ -114,6 +116,8 @@ def test_nothing_imports_a_stage_module_and_the_library_knows_no_caller():
         ("toy_problem", {"torch", "torchvision", "pandas", "zennit", "torch_pruning"}),
         ("one_shot", {"torch", "torchvision", "pandas", "zennit", "torch_pruning"}),
         ("curves", {"pandas", "matplotlib"}),
+        ("layer_sensitivity", {"torch", "torchvision", "pandas", "zennit", "torch_pruning"}),
+        ("sensitivity", {"pandas", "matplotlib"}),
         ("run", set()),
     ],
 )

@@ -65,3 +65,21 @@ def test_a_target_without_its_baselines_and_the_study_without_dvc_are_refused(fr
     assert "models/baseline/seed0.safetensors" in answer
     answer = fresh.run("snakemake", "--profile", "profiles/local", "--nolock", status=1)
     assert "`dvc repro`" in answer
+
+
+@pytest.mark.slow
+def test_each_layer_alone_is_pruned_from_the_baselines(study):
+    study.edit(sensitivity__criteria=["lrp", "random"], sensitivity__rates=[0.25, 0.9])
+    study.run("python", "-m", "stages.run", "sensitivity")
+    rows = pd.read_csv(study.folder / "metrics/sensitivity/sensitivity.csv")
+    history = pd.read_csv(study.folder / "metrics/history.csv").query("criterion == 'baseline'")
+    accuracy = history.loc[history["val_loss"].idxmin(), "val_accuracy"]
+    assert rows[rows["rate"] == 0]["accuracy"].tolist() == pytest.approx([accuracy] * 2 * rows["group"].nunique())
+    assert rows["group"].nunique() > 4
+    widths = pd.read_csv(study.folder / "metrics/layers.csv").drop_duplicates("layer").set_index("layer")["original"]
+    expected = (rows["rate"] * rows["group"].map(widths)).round()
+    assert (rows["removed"] == expected.clip(upper=rows["group"].map(widths) - 1)).all()
+    page = study.read("metrics/sensitivity/page.md")
+    assert f"| {rows['group'].iloc[0]} |" in page
+    study.run("python", "-m", "stages.study", "export", "layers", "--of", "sensitivity")
+    assert "sensitivity.svg" in study.read("docs/results-layers.md")

@@ -1,0 +1,80 @@
+"""Stage sensitivity: how much each layer alone can lose, as a heat map a criterion.
+
+By hand::
+
+    python -m stages.sensitivity --params params.yaml --rows lrp.csv random.csv … --folder metrics/sensitivity
+"""
+
+from pathlib import Path
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from stages import command
+from stages.errors import naming
+from stages.files import replacing
+from stages.params import Params, load
+from stages.reporting import plots, tables
+
+
+def main() -> None:
+    """Run the stage."""
+    parser = command.parser("stages.sensitivity", __doc__, folder="folder of table and figure, to write")
+    parser.add_argument("--rows", type=Path, nargs="+", required=True, help="rows of `stages.layer_sensitivity`")
+    arguments = parser.parse_args()
+    params = load(arguments.params)
+    with naming("rows"):
+        rows = pd.concat(map(pd.read_csv, arguments.rows), ignore_index=True)
+    with replacing(arguments.folder / "sensitivity.csv") as temporary:
+        rows.to_csv(temporary, index=False, float_format="%.6g")
+    plots.save(figure(rows), arguments.folder / "sensitivity.svg")
+    with replacing(arguments.folder / "page.md") as temporary:
+        temporary.write_text(page(rows, params))
+
+
+def mean_loss(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return the accuracy that a group loses at a rate, mean over seeds: rows criterion and group, columns rates."""
+    keys = ["criterion", "group", "seed"]
+    whole = rows[rows["rate"] == 0].set_index(keys)["accuracy"]
+    lost = rows.set_index([*keys, "rate"])["accuracy"]
+    lost = whole.reindex(lost.index.droplevel("rate")).to_numpy() - lost
+    lost = lost.groupby(["criterion", "group", "rate"], sort=False).mean().unstack()
+    return lost.drop(columns=0.0)
+
+
+def figure(rows: pd.DataFrame) -> Figure:
+    """Return a heat map a criterion of the accuracy that is left: layers by rates."""
+    criteria, groups = rows["criterion"].unique(), rows["group"].unique()
+    figure = Figure(figsize=(1.8 + 2.4 * len(criteria), 1.4 + 0.24 * len(groups)), layout="constrained")
+    panels = figure.subplots(1, len(criteria), sharey=True, squeeze=False)[0]
+    means = rows.groupby(["criterion", "group", "rate"])["accuracy"].mean().unstack()
+    for axes, criterion in zip(panels, criteria, strict=True):
+        left = means.loc[criterion].loc[groups]
+        image = axes.imshow(left, vmin=0, vmax=means.max().max(), cmap="viridis", aspect="auto")
+        axes.set_title(criterion)
+        axes.set_xticks(range(0, left.shape[1], 3), [f"{rate:.0%}" for rate in left.columns[::3]])
+        axes.set_yticks(range(len(groups)), groups)
+    figure.supxlabel("filters removed from the layer")
+    figure.colorbar(image, ax=panels, label="accuracy (validation)")
+    return figure
+
+
+def page(rows: pd.DataFrame, params: Params) -> str:
+    """Return what was done, the figure, and the accuracy lost by each layer at half its filters, as Markdown."""
+    seeds = rows["seed"].nunique()
+    lost = mean_loss(rows)
+    rate = min(lost.columns, key=lambda value: abs(value - 0.5))
+    wide = lost[rate].unstack("criterion").loc[rows["group"].unique(), rows["criterion"].unique()]
+    table = tables.as_markdown(wide.map("{:.3f}".format).rename_axis("layer").reset_index())
+    layers = rows.drop_duplicates("group").set_index("group")["layers"]
+    together = [f"{root} ({names})" for root, names in layers.items() if " " in names]
+    return (
+        f"{params.model.name} on {params.data.name}: the lowest filters of one layer alone removed, without "
+        f"fine-tuning or recalibration; validation split, mean over {seeds} baseline{'s' if seeds > 1 else ''}. Pruned together: "
+        f"{'; '.join(together) or 'none'}.\n\n![sensitivity](sensitivity.svg)\n\n"
+        f"Accuracy lost where {rate:.0%} of the layer's filters is removed:\n\n{table}\n"
+    )
+
+
+if __name__ == "__main__":
+    command.run(main)
