@@ -70,8 +70,8 @@ def page(rows: pd.DataFrame, params: Params) -> str:
     together = [f"{root} ({names})" for root, names in layers.items() if " " in names]
     return (
         f"{params.model.name} on {params.data.name}: the lowest filters of one layer alone removed, without "
-        f"fine-tuning or recalibration; validation split, mean over {seeds} baseline{'s' if seeds > 1 else ''}. Pruned together: "
-        f"{'; '.join(together) or 'none'}.\n\n![sensitivity](sensitivity.svg)\n\n"
+        f"fine-tuning or recalibration; validation split, mean over {seeds} baseline{'s' if seeds > 1 else ''}. Pruned "
+        f"together: {'; '.join(together) or 'none'}.\n\n![sensitivity](sensitivity.svg)\n\n"
         f"Accuracy lost where {rate:.0%} of the layer's filters is removed:\n\n{table}\n"
     )
 

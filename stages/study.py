@@ -121,7 +121,7 @@ def export_study(name: str) -> None:
         "comparison/*.csv",
         "safety/classes.csv",
         "safety/subgroups.csv",
-        "few_shot/*.svg",
+        "few_shot/few_shot.*",
     )
     files = [path for kind in small for path in metrics.glob(kind)]
     page = [
@@ -164,6 +164,8 @@ def export_target(name: str, target: str) -> None:
 
 
 def _export(name: str, command_line: str, files: list[Path], page: list[str]) -> None:
+    from stages.reporting import tables
+
     folder, file = Path("docs/results") / name, Path(f"docs/results-{name}.md")
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
@@ -175,6 +177,7 @@ def _export(name: str, command_line: str, files: list[Path], page: list[str]) ->
         f"[these parameters](params.yaml), on {_processor()} (Python {platform.python_version()}, {packages})."
     )
     text = "\n\n".join([f"# Results: {name}", head, *page]) + "\n"
+    (folder / "tables.tex").write_text(tables.as_latex(text))
     with replacing(file) as temporary:
         temporary.write_text(re.sub(r"\]\(", f"](results/{name}/", text))
     print(file)

@@ -21,7 +21,7 @@ def ranked(
     seed: int,
     min_channels: int,
 ) -> list[Candidate]:
-    """Return what may be removed from an unpruned network, least relevant first; see `scoring.scored` and `selection.rank`."""
+    """Return what may be removed from an unpruned network, least relevant first; see `scored` and `rank`."""
     names = prunable_layers(network, layers.include, layers.exclude)
     scores, _ = scored(criterion, network, architecture, data, names, settings, seed, derived_seed(seed))
     groups = prunable_groups(network, architecture.image_size, layers.include, layers.exclude)

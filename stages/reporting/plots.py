@@ -1,4 +1,4 @@
-"""The study's plots, as SVG without dates or random identifiers: equal tables give equal files."""
+"""The study's plots, as SVG and PDF without dates or random identifiers: equal tables give equal files."""
 
 from pathlib import Path
 
@@ -11,16 +11,18 @@ from matplotlib.figure import Figure
 from stages.files import replacing
 from stages.reporting import tables
 
-matplotlib.rcParams.update({"svg.hashsalt": "study", "svg.fonttype": "none", "font.size": 9})
+matplotlib.rcParams.update({"svg.hashsalt": "study", "svg.fonttype": "none", "pdf.fonttype": 42, "font.size": 9})
 COLOURS = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000"]  # Okabe & Ito
 AXES = {"macs": "MACs left", "params": "parameters left", "filters": "filters left"}
 TITLES = {"pruned": "right after each cut", "finetuned": "after fine-tuning"}
 
 
 def save(figure: Figure, path: Path) -> None:
-    """Write a figure as SVG."""
-    with replacing(path) as temporary:
-        figure.savefig(temporary, format="svg", metadata={"Date": None, "Creator": None}, bbox_inches="tight")
+    """Write a figure as SVG, and beside it as PDF."""
+    silent = {"svg": dict.fromkeys(["Date", "Creator"]), "pdf": dict.fromkeys(["CreationDate", "Creator", "Producer"])}
+    for kind, metadata in reversed(silent.items()):  # the SVG, which jobs wait for, last
+        with replacing(path.with_suffix(f".{kind}")) as temporary:
+            figure.savefig(temporary, format=kind, metadata=metadata, bbox_inches="tight")
 
 
 def metric_curves(table: pd.DataFrame, metric: str) -> Figure:

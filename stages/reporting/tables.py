@@ -6,6 +6,7 @@ import pandas as pd
 
 SIZES = ["filters", "params", "macs"]
 PHASES = ["baseline", "pruned", "finetuned"]
+LATEX = str.maketrans({sign: f"\\{sign}" for sign in "%&_#$"} | {"±": r"$\pm$", "<": "$<$", "–": "--"})
 SUBGROUP = 20  # images that a subgroup needs to be named on the page: one image more or less is 5 points
 
 
@@ -290,6 +291,21 @@ def as_markdown(table: pd.DataFrame) -> str:
     """Return a table as Markdown."""
     lines = [map(str, table.columns), ["---"] * len(table.columns), *table.astype(str).to_numpy().tolist()]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def as_latex(page: str) -> str:
+    """Return the tables of a Markdown page as LaTeX (booktabs), each under a comment with the paragraph before it."""
+    found, said = [], ""
+    for block in page.split("\n\n"):
+        lines = block.strip().splitlines()
+        if len(lines) > 1 and lines[1].startswith("| ---"):
+            head, _, *rows = ([cell.strip().translate(LATEX) for cell in line.strip("| ").split("|")] for line in lines)
+            body = [" & ".join(cells) + r" \\" for cells in (head, *rows)]
+            frame = [rf"\begin{{tabular}}{{l{'r' * (len(head) - 1)}}}", r"\toprule", body[0], r"\midrule", *body[1:]]
+            found.append("\n".join([f"% {said}", *frame, r"\bottomrule", r"\end{tabular}"]))
+        elif lines and not lines[0].startswith("!"):
+            said = " ".join(lines)
+    return "\n\n".join(found) + "\n"
 
 
 def per_cent(mean: pd.Series, std: pd.Series) -> pd.Series:

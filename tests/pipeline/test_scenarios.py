@@ -209,6 +209,9 @@ def test_results_are_exported_with_what_made_them(whole):
     assert "Recall of each class" in page
     assert "ms, batch of 1 |" in page
     assert "With 3 images of each class:" in page
+    exported = study.files("docs/results/small")
+    assert {"accuracy.pdf", "few_shot.svg", "few_shot.csv", "pairs.csv", "tables.tex"} <= set(exported)
+    assert rf"& {accuracy:.4f} &".encode() in exported["tables.tex"]
     assert "Always `ankle-boot`: accuracy 0.1000, balanced accuracy 0.1000." in page
     study.edit(prune__steps=3)
     study.run("git", "commit", "-q", "-a", "-m", "not run")

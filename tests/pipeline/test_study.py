@@ -27,9 +27,8 @@ def test_one_command_runs_every_job_once_and_writes_what_the_contract_says(finis
     names = {f"seed0/step{n}.{part}" for n in (1, 2) for part in parts}
     assert set(finished.files("models/pruned")) == {f"{c}/{name}" for c in ("lrp", "weight") for name in names}
     assert set(finished.files("models/baseline")) == {"seed0.safetensors", "seed0.history.csv"}
-    assert {"accuracy.svg", "balanced_accuracy.svg", "layers.svg", "training.svg"} == set(
-        finished.files("metrics/plots")
-    )
+    plots = ("accuracy", "balanced_accuracy", "layers", "training")
+    assert {f"{name}.{kind}" for name in plots for kind in ("svg", "pdf")} == set(finished.files("metrics/plots"))
     assert finished.run("dvc", "status").strip() == "Data and pipelines are up to date."
     assert finished.run("git", "status", "--porcelain") == ""
 

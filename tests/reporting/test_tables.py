@@ -107,3 +107,12 @@ def test_variances_are_shown_with_their_corrected_p():
     stability = pd.DataFrame([["lrp", "weight", 0.00012, 0.0034, 0.01, 0.02]])
     stability.columns = ["criterion", "other", "variance", "variance_other", "p", "p_holm"]
     assert tables.stability_markdown(stability).splitlines()[2] == "| lrp | 0.00012 | weight | 0.0034 | 0.020 |"
+
+
+def test_tables_of_a_page_become_latex():
+    table = "| criterion | a_b |\n| --- | --- |\n| lrp | 0.5 ± 0.1 (p < 0.001) |"
+    page = f"# Title\n\nAfter 50 % & more:\n\n{table}\n\n![x](x.svg)\n"
+    assert tables.as_latex(page) == (
+        "% After 50 % & more:\n\\begin{tabular}{lr}\n\\toprule\ncriterion & a\\_b \\\\\n\\midrule\n"
+        "lrp & 0.5 $\\pm$ 0.1 (p $<$ 0.001) \\\\\n\\bottomrule\n\\end{tabular}\n"
+    )
