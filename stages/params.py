@@ -191,6 +191,12 @@ class Training(Section):
     threads: Positive
 
 
+class FineTuning(Training):
+    """Tuning of a network that has just lost filters; `rewind` takes the learning rates of the last epochs of train."""
+
+    schedule: Literal["one-cycle", "cosine", "rewind"]
+
+
 class Train(Training):
     """The baseline: trained, or taken from `checkpoint`."""
 
@@ -299,7 +305,7 @@ class Prune(Section):
     layers: Layers
     scores: Scores
     recalibrate: Literal[0] | Annotated[int, Field(ge=2)]
-    finetune: Training
+    finetune: FineTuning
     distillation: Distillation | None
     guard: Guard | None
     until: Until | None
@@ -453,6 +459,9 @@ class Params(Section):
     @model_validator(mode="after")
     def _be_consistent(self):
         _refuse_repeats("seeds", self.seeds)
+        epochs = self.prune.finetune.epochs
+        if self.prune.finetune.schedule == "rewind" and epochs > self.train.epochs:
+            raise ValueError(f"prune.finetune.epochs is {epochs}, more than train.epochs, which rewind repeats")
         self.prune.scores.refuse_missing(
             [*self.prune.criteria, *self.curves.criteria, *self.sensitivity.criteria, "lrp"]
         )

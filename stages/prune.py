@@ -51,7 +51,8 @@ def main() -> None:
     parser.add_argument("--step", type=int, required=True, help="of the study, from 1")
     parser.add_argument("--before", type=Path, nargs="?", help="plan of the step before (from step 2 on)")
     arguments = parser.parse_args()
-    params = load(arguments.params).prune
+    study = load(arguments.params)
+    params = study.prune
     log = command.logger("prune", arguments.criterion, "seed", arguments.seed, "step", arguments.step)
     data = store.load(arguments.data)
     data.refuse_unknown(params.guarded_classes(), "prune.guard.metric")
@@ -85,7 +86,10 @@ def main() -> None:
     history = []
     state_file = arguments.finetuned.with_suffix(".training")
     teacher = checkpoint.load(arguments.unpruned)[0].to(where) if params.distillation else None
-    for row in fit(network, architecture, data, params.finetune, seed, where, state_file, teacher, params.distillation):
+    for row in fit(
+        network, architecture, data, params.finetune, seed, where, state_file,
+        teacher=teacher, distillation=params.distillation, rewound=study.train,
+    ):  # fmt: skip
         history.append(row)
         log.info("epoch %d of %d: validation accuracy %.4f", row["epoch"], params.finetune.epochs, row["val_accuracy"])
     plan |= _limits(network.to(where), arguments.unpruned, data, params, plan)

@@ -35,6 +35,7 @@ from stages.params import Criterion, Seeing, load
         ("recalibrate: 1000", "recalibrate: 1", ["prune.recalibrate"]),
         ("guard: null", "guard: {metric: loss, max_drop: 0.1}", ["prune.guard.metric: 'loss' is none of accuracy"]),
         ("guard: null", "guard: {metric: recall_cat}", ["prune.guard.max_drop: missing"]),
+        ("schedule: one-cycle             #", "schedule: rewind #", ["train.schedule: 'rewind' is none of one-cycle"]),
         ("until: null", "until: {unit: flops, left: 0.5}", ["prune.until.unit: 'flops' is none of filters, params"]),
         ("until: null", "until: {unit: macs, left: 40}", ["prune.until.left: 40", "less than 1"]),
         ("seeds: [0]", "seeds: [0]\nx: 2020-13-45", ["not valid YAML"]),
@@ -113,3 +114,12 @@ def test_the_settings_of_one_criterion_are_not_read_by_another(params):
     assert change(coupled=scores.coupled | {"weight": "max"}) == {"weight"}
     assert change(integration_steps=7) == {"integrated-gradients"}
     assert change(references_per_class=3) == set(get_args(Seeing))
+
+
+def test_no_more_epochs_can_be_rewound_than_were_trained(tmp_path):
+    text = Path("params.yaml").read_text().replace("schedule: one-cycle           # |", "schedule: rewind  # |")
+    (tmp_path / "params.yaml").write_text(text)
+    assert load(tmp_path / "params.yaml").prune.finetune.schedule == "rewind"
+    (tmp_path / "params.yaml").write_text(text.replace("    epochs: 1\n", "    epochs: 11\n", 1))
+    with pytest.raises(InputError, match="prune.finetune.epochs is 11, more than train.epochs, which rewind repeats"):
+        load(tmp_path / "params.yaml")

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import math
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -31,6 +32,7 @@ def fit(
     state_file: Path,
     teacher: nn.Module | None = None,
     distillation: Distillation | None = None,
+    rewound: Training | None = None,
 ) -> Iterator[dict[str, float]]:
     """Train a network in place, yielding a row of history after each epoch; at the end it holds the chosen weights.
 
@@ -46,6 +48,9 @@ def fit(
         Deleted when training ends. A state of another training (other settings, weights, data or seed) is not used.
     teacher, distillation : optional
         A network, in evaluation mode, that the loss is to follow, too; see `stages.training.loss`.
+    rewound : optional
+        With the schedule `rewind`: the training of which the learning rates of the last epochs are taken (Renda et al.,
+        2020, arXiv 2003.02389, learning-rate rewinding).
 
     Raises
     ------
@@ -76,9 +81,9 @@ def fit(
         weight_decay=settings.weight_decay,
         nesterov=True,
     )
-    schedule = _schedule(optimiser, settings, steps)
-    teaching = distillation.model_dump() if distillation else None
-    fingerprint = _fingerprint(network, data, settings, seed, teaching)
+    schedule = _schedule(optimiser, settings, steps, rewound)
+    sections = [section and section.model_dump() for section in (settings, distillation, rewound)]
+    fingerprint = _fingerprint(network, data, seed, *sections)
     history, best = resume.load(state_file, fingerprint, network, optimiser, schedule)
     yield from history
 
@@ -143,18 +148,30 @@ def fit(
     state_file.unlink(missing_ok=True)
 
 
-def _schedule(optimiser: torch.optim.Optimizer, settings: Training, steps: int) -> LRScheduler:
+def _schedule(
+    optimiser: torch.optim.Optimizer, settings: Training, steps: int, rewound: Training | None
+) -> LRScheduler:
+    if settings.schedule == "rewind":
+        if rewound is None:
+            raise ValueError("the schedule rewind needs the training that is to be rewound")
+        schedule = _schedule(optimiser, rewound, steps, None)
+        with warnings.catch_warnings():  # no update belongs to these steps
+            warnings.filterwarnings("ignore", "Detected call of `lr_scheduler.step")
+            for _ in range((rewound.epochs - settings.epochs) * steps):
+                schedule.step()
+        return schedule
     total = settings.epochs * steps
     if settings.schedule == "one-cycle":
         return OneCycleLR(optimiser, settings.learning_rate, total_steps=total, cycle_momentum=False)
+    for group in optimiser.param_groups:
+        group["lr"] = settings.learning_rate
     return CosineAnnealingLR(optimiser, total)
 
 
-def _fingerprint(network: nn.Module, data: Prepared, settings: Training, seed: int, teaching: dict | None) -> str:
+def _fingerprint(network: nn.Module, data: Prepared, *settings: object) -> str:
     """Return a digest of all that decides how training goes."""
-    total = hashlib.sha256(
-        json.dumps([settings.model_dump(), data.description, seed, teaching], sort_keys=True).encode()
-    )
+    parts = [data.description, *settings]
+    total = hashlib.sha256(json.dumps(parts, sort_keys=True).encode())
     for name, tensor in network.state_dict().items():
         total.update(name.encode())
         total.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())

@@ -184,3 +184,17 @@ def test_a_teacher_is_followed_where_labels_say_something_else(build, architectu
         return (answers[0] == answers[1]).double().mean().item()
 
     assert agreement(Distillation(weight=1.0, temperature=4.0)) > agreement(None) + 0.2
+
+
+@pytest.mark.parametrize("schedule", ["one-cycle", "cosine"])
+def test_rewinding_takes_the_learning_rates_of_the_last_epochs(
+    build, architecture, prepared, settings, tmp_path, schedule
+):
+    whole = settings(epochs=4, schedule=schedule, learning_rate=0.03)
+    _, history = train(build("resnet8"), architecture, prepared, whole, tmp_path / "state")
+    rewinds = settings(epochs=2, schedule="rewind", learning_rate=0.5)
+    network = build("resnet8")
+    again = list(fit(network, architecture, prepared, rewinds, 0, CPU, tmp_path / "state", rewound=whole))
+    expected = [row["learning_rate"] for row in history[2:]]
+    assert [row["learning_rate"] for row in again] == pytest.approx(expected, rel=1e-6, abs=1e-12)
+    assert expected[0] > expected[1]
