@@ -540,11 +540,12 @@ rule one_shot:
         gpu=1,
     params:
         code=code("one_shot", "attribution", "datasets", "networks", "pruning", "reporting/metrics.py"),
-        baseline=lambda job: content(f"{BASELINE}.safetensors".format(**job)),  # from `input` it would not be compared
+        data=lambda _: content(PREPARED[-1]),  # from `input` they would not be compared
+        baseline=lambda job: content(f"{BASELINE}.safetensors".format(**job)),
         settings=lambda job: [
             STUDY.prune.scores.read_by(job.variant if job.kind == "criterion" else "lrp"),
             STUDY.prune.layers.model_dump(),
-            STUDY.evaluate.model_dump(exclude={"latency"}),
+            STUDY.evaluate.model_dump(include={"batch_size", "threads"}),
             STUDY.curves.model_dump(include={"rates", "min_channels"}),
             STUDY.curves.settings[job.variant].model_dump() if job.kind == "setting" else None,
         ],
@@ -587,11 +588,12 @@ rule layer_sensitivity:
         gpu=1,
     params:
         code=code("layer_sensitivity", "attribution", "datasets", "networks", "pruning", "reporting/metrics.py"),
+        data=lambda _: content(PREPARED[-1]),
         baseline=lambda job: content(f"{BASELINE}.safetensors".format(**job)),
         settings=lambda job: [
             STUDY.prune.scores.read_by(job.criterion),
             STUDY.prune.layers.model_dump(),
-            STUDY.evaluate.model_dump(exclude={"latency"}),
+            STUDY.evaluate.model_dump(include={"batch_size", "threads"}),
             STUDY.sensitivity.rates,
         ],
     shell:

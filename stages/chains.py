@@ -10,6 +10,7 @@ from stages.names import Identity
 from stages.reporting import comparison, tables
 
 PHASES = {"pruned": "right after the cut", "finetuned": "after fine-tuning"}
+FEW_SHOT_PHASES = PHASES | {"finetuned": "after tuning"}
 
 
 def shares_left(table: pd.DataFrame, latency: pd.DataFrame | None = None) -> pd.DataFrame:

@@ -12,13 +12,13 @@ from pathlib import Path
 import pandas as pd
 
 from stages import chains, command
-from stages.errors import naming
+from stages.errors import InputError, naming
 from stages.files import replacing
+from stages.names import Identity
 from stages.params import load
 from stages.reporting import plots, tables
 
 KEY = "images_per_class"
-PHASES = chains.PHASES | {"finetuned": "after tuning"}
 
 
 def main() -> None:
@@ -40,15 +40,19 @@ def main() -> None:
         rows = pd.concat(map(pd.read_csv, arguments.rows), ignore_index=True)
     parts, found = [], {}
     for images, of_number in rows.groupby(KEY):
-        table = tables.pruning_table(of_number.drop(columns=KEY).drop_duplicates(), params.prune.criteria)
-        correct, labels = chains.answers([path for path in arguments.predictions if f"k{images}" in path.parts])
+        networks = of_number.drop(columns=KEY).drop_duplicates(list(Identity._fields))  # each job has the baseline, too
+        table = tables.pruning_table(networks, params.prune.criteria)
+        files = [path for path in arguments.predictions if f"k{images}" in path.parts]
+        if not files:
+            raise InputError(f"--predictions: none lies in a folder k{images}, which --rows has")
+        correct, labels = chains.answers(files)
         sizes = chains.shares_left(table)
         made = chains.at_equal_size(sizes, correct, labels, tables.SIZES, comparison.shares, comparison.resamples)
         for name, compared in ({"table": table} | made).items():
             found.setdefault(name, []).append(compared.assign(**{KEY: images}))
         parts += [
             f"With {images} image{'s' if images > 1 else ''} of each class:",
-            *tables.comparison_markdown(made["levels"], made["pairs"], PHASES, ["random"]),
+            *tables.comparison_markdown(made["levels"], made["pairs"], chains.FEW_SHOT_PHASES, ["random"]),
         ]
     found = {name: pd.concat(each, ignore_index=True) for name, each in found.items()}
     for name, content in found.items():

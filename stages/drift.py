@@ -18,6 +18,7 @@ from stages.attribution.filters import from_class
 from stages.attribution.heatmap import heat_maps
 from stages.datasets import store
 from stages.datasets.store import Prepared
+from stages.errors import InputError, naming
 from stages.files import replacing
 from stages.names import identify, without_repeats
 from stages.networks import checkpoint
@@ -48,11 +49,12 @@ def main() -> None:
     chosen = data.references(params.drift.images_per_class, params.data.split_seed, split="test")
     before = explained(arguments.unpruned, data, chosen, params.prune.scores.lrp, params.drift, where)
     images = data.index.iloc[chosen][["image_id", "label"]].reset_index(drop=True)
-    found, shown = [], {"unpruned": before}
+    one_a_class = images.drop_duplicates("label").index[:SHOWN]
+    found, shown = [], {"unpruned": before[one_a_class]}
     for path in without_repeats(arguments.checkpoints):
         identity = identify(path)
         after = explained(path, data, chosen, params.prune.scores.lrp, params.drift, where)
-        shown[f"step {identity.step}"] = after
+        shown[f"step {identity.step}"] = after[one_a_class]
         similarities = {
             "cosine": drift.cosine(before, after),
             "rank": drift.rank_correlation(before, after),
@@ -64,12 +66,11 @@ def main() -> None:
         log.info("%s seed %d step %d: mean cosine %.3f", *identity[:3], np.nanmean(similarities["cosine"]))
     with replacing(arguments.rows) as temporary:
         pd.concat(found, ignore_index=True).to_csv(temporary, index=False, float_format="%.6g")
-    one_a_class = images.drop_duplicates("label").index[:SHOWN]
     steps = [list(shown)[n] for n in np.unique(np.linspace(0, len(shown) - 1, COLUMNS + 1).round().astype(int))]
     figure = plots.heat_map_rows(
         [data.images[chosen[n]] for n in one_a_class],
         [data.classes[images["label"][n]] for n in one_a_class],
-        {name: shown[name][one_a_class] for name in steps},
+        {name: shown[name] for name in steps},
     )
     with replacing(arguments.pictures) as temporary:
         figure.savefig(temporary, format="png", dpi=110, metadata={"Software": None})
@@ -80,12 +81,15 @@ def explained(
 ) -> np.ndarray:
     """Return a network's heat maps for the true class of images, N x H x W."""
     network, architecture = checkpoint.load(path)
+    if architecture.classes != data.classes:
+        raise InputError(f"{path}: its classes are not those of the data")
     network.to(where)
     composite = ByGraph(rules(lrp), pixel_bounds(architecture, where))
     maps = []
     for images, labels in data.batches(rows, settings.batch_size):
         batch, start = architecture.normalise(images.to(where)), from_class("true", "one")
-        maps.append(heat_maps(network, batch, labels.to(where), start, composite).cpu())
+        with naming(path):
+            maps.append(heat_maps(network, batch, labels.to(where), start, composite).cpu())
     return torch.cat(maps).numpy()
 
 

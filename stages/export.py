@@ -62,7 +62,7 @@ def main() -> None:
     with naming(arguments.onnx), replacing(arguments.onnx) as temporary:
         write(deployed, architecture.image_size, temporary)
         found = agreement(deployed, temporary, data, params.batch_size)
-        if found["max_abs_difference"] > TOLERANCE:
+        if not found["max_abs_difference"] <= TOLERANCE:
             raise InputError(
                 f"{arguments.onnx}: its logits differ from PyTorch's by up to {found['max_abs_difference']:.2g}, more "
                 f"than {TOLERANCE:g}; not written"
@@ -119,7 +119,8 @@ def agreement(network: nn.Module, path: Path, data: Prepared, batch_size: int) -
         theirs = other.run(None, {"images": batch.numpy()})[0]
         images += len(batch)
         identical += int((ours.argmax(1) == theirs.argmax(1)).sum())
-        largest = max(largest, float(np.abs(ours - theirs).max()))
+        difference = float(np.abs(ours - theirs).max())
+        largest = difference if np.isnan(difference) else max(largest, difference)
     return {"images": images, "identical": identical, "max_abs_difference": largest}
 
 

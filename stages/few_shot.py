@@ -12,13 +12,13 @@ By hand::
 import copy
 from typing import get_args
 
+import numpy as np
 import pandas as pd
-import torch
 
 from stages import command, device
 from stages.datasets import store
 from stages.datasets.store import derived_seed
-from stages.errors import naming
+from stages.errors import InputError, naming
 from stages.files import replacing, write_rows
 from stages.measuring import measured
 from stages.names import Identity
@@ -46,16 +46,20 @@ def main() -> None:
     parser.add_argument("--images", type=int, required=True, help="of each class")
     arguments = parser.parse_args()
     params = load(arguments.params)
-    settings, prune = params.few_shot, params.prune.model_copy(update={"until": None})
+    settings, until = params.few_shot, params.prune.until
+    prune = params.prune.model_copy(update={"until": until if until and until.unit != "latency" else None})
     # With correct_only other images than these would be looked at.
     few = {"references_per_class": arguments.images, "correct_only": False}
     scores_settings = prune.scores.model_copy(update=few)
     criterion, seed = arguments.criterion, arguments.seed
+    coupled = prune.scores.coupled[criterion]
     log = command.logger("few_shot", criterion, "seed", seed, "with", arguments.images)
     where = device.prepare(settings.threads)
     data = store.load(arguments.data)
-    images, labels = (part.to(where) for part in data.batch(data.references(arguments.images, seed)))
+    rows = data.references(arguments.images, seed)
     network, architecture = checkpoint.load(arguments.checkpoint)
+    if architecture.classes != data.classes:
+        raise InputError(f"{arguments.checkpoint}: its classes are not those of {arguments.data}")
     found = []
 
     def measure(step: int, phase: str) -> None:
@@ -69,20 +73,29 @@ def main() -> None:
         names = prunable_layers(network, prune.layers.include, prune.layers.exclude)
         with naming(arguments.checkpoint):
             scores, _ = scored(criterion, network, architecture, data, names, scores_settings, seed, own_seed)
-        scores = {name: values.cpu() for name, values in scores.items()}
-        network, architecture, plan = cut(network, architecture, scores, prune, prune.scores.coupled[criterion], step)
+        try:
+            network, architecture, plan = cut(network, architecture, scores, prune, coupled, step)
+        except InputError as error:  # the study's own chains may have been ended before, by a guard or a time
+            if step == 1:
+                raise
+            log.info("the chain ends: %s", error)
+            break
         if settings.prior is not None:
-            batches = torch.tensor_split(images, -(-len(images) // settings.batch_size))
-            recalibrate(network, map(architecture.normalise, batches), settings.prior)
+            parts = np.array_split(rows, max(1, len(rows) // settings.batch_size))
+            batches = (architecture.normalise(data.batch(part)[0].to(where)) for part in parts)
+            recalibrate(network, batches, settings.prior)
         measure(step, "pruned")
         with naming(arguments.params):
-            tune(network, teacher, architecture, images, labels, settings, prune.finetune.augment, own_seed)
+            tune(network, teacher, architecture, data, rows, settings, prune.finetune.augment, own_seed)
         measure(step, "finetuned")
         after = [row["accuracy"] for row, _ in found[-2:]]
         log.info("step %d, %.1f %% of the %s gone: accuracy %.4f after the cut, %.4f after tuning", step,
                  100 * plan["reached"], plan["unit"], *after)  # fmt: skip
-    rows, predictions = zip(*found, strict=True)
-    write_rows(arguments.rows, [{"images_per_class": arguments.images} | row for row in rows])
+        if plan["stopped_by"]:
+            log.info("the chain ends: %s", plan["stopped_by"])
+            break
+    metrics, predictions = zip(*found, strict=True)
+    write_rows(arguments.rows, [{"images_per_class": arguments.images} | row for row in metrics])
     with replacing(arguments.predictions) as temporary:
         pd.concat(predictions, ignore_index=True).to_parquet(temporary, index=False)
 

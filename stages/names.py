@@ -40,18 +40,18 @@ def identify(path: Path) -> Identity:
 def without_repeats(paths: list[Path]) -> list[Path]:
     """Return the checkpoints of chains, in order, less those of steps after a chain's end.
 
-    These are published too, as copies of the network that the chain ended with: a file that equals the fine-tuned
-    network of the step before. Step 1 stays, also where it could remove nothing.
+    These are published too, as copies of the network that the chain ended with: steps whose fine-tuned network equals
+    that of the step before. Step 1 stays, also where it could remove nothing.
     """
-    finetuned: dict[tuple[str, int, int], str] = {}
-    kept = []
-    for path in paths:
-        identity = identify(path)
-        with naming(path):
-            content = sha256(path)
-        chain, step = identity[:2], identity.step
-        if finetuned.get((*chain, step - 1)) != content:
-            kept.append(path)
+    identities = {path: identify(path) for path in paths}
+    finetuned = {}
+    for path, identity in identities.items():
         if identity.phase == "finetuned":
-            finetuned[*chain, step] = content
-    return kept
+            with naming(path):
+                finetuned[identity[:3]] = sha256(path)
+
+    def repeats(criterion: str, seed: int, step: int) -> bool:
+        before = finetuned.get((criterion, seed, step - 1))
+        return before is not None and finetuned.get((criterion, seed, step)) == before
+
+    return [path for path, identity in identities.items() if not repeats(*identity[:3])]

@@ -358,7 +358,7 @@ class FewShot(Section):
     images_per_class: Annotated[list[Positive], Field(min_length=1)]
     prior: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None
     updates: Count
-    batch_size: Positive
+    batch_size: Annotated[int, Field(ge=2)]
     learning_rate: Annotated[float, Field(gt=0, allow_inf_nan=False)]
     distillation: Distillation | None
     threads: Positive

@@ -40,19 +40,22 @@ def main() -> None:
     classes = architecture.classes
     if arguments.of_class and arguments.of_class not in classes:
         raise InputError(f"--class: {arguments.of_class!r} is none of {', '.join(classes)}")
+    targets = [(arguments.folder or path.parent) / f"{path.stem}.heatmap.png" for path in arguments.pictures]
+    if twice := next((target for target in targets if targets.count(target) > 1), None):
+        raise InputError(f"{twice}: would be written for two pictures; name them differently, or use two --folder")
     shown = [pictures.decode(path) for path in arguments.pictures]
     where = device.prepare(1)
     network.to(where)
     composite = ByGraph(rules(settings), pixel_bounds(architecture, where))
-    for path, picture in zip(arguments.pictures, shown, strict=True):
+    for path, picture, target in zip(arguments.pictures, shown, targets, strict=True):
         pixels = torch.from_numpy(np.array(pictures.square(picture, architecture.image_size)))
         image = architecture.normalise(pixels.permute(2, 0, 1)[None].float().div(255).to(where))
         with torch.no_grad():
             probabilities = network(image).double().softmax(1)[0]
         of_class = classes.index(arguments.of_class) if arguments.of_class else probabilities.argmax().item()
         label = torch.tensor([of_class], device=where)
-        heat = heat_maps(network, image, label, from_class("true", "one"), composite)[0]
-        target = (arguments.folder or path.parent) / f"{path.stem}.heatmap.png"
+        with naming(arguments.checkpoint):
+            heat = heat_maps(network, image, label, from_class("true", "one"), composite)[0]
         with naming(target), replacing(target) as temporary:
             beside(picture, heat.cpu().numpy()).save(temporary, format="png")
         print(path)

@@ -7,13 +7,12 @@ By hand::
 
 import json
 import platform
-import subprocess
 from importlib.metadata import version
 from pathlib import Path
 
 import pandas as pd
 
-from stages import chains, command
+from stages import chains, command, provenance
 from stages.errors import InputError, naming
 from stages.files import replacing
 from stages.params import OF_THE_USER, Params, load
@@ -41,7 +40,7 @@ def main() -> None:
         "With few images": [
             page.markdown("The same cuts where k images of each class are all there is, for scores and tuning."),
             page.figure(metrics / "few_shot/few_shot.svg", "Balanced accuracy where few images are all there is."),
-            page.folded("At equal size", page.markdown((metrics / "few_shot/page.md").read_text())),
+            page.folded("At equal size", _page(metrics / "few_shot/page.md")),
         ],
         "Classes, subgroups, single images": _safety(metrics, table),
         "Does it still look where it looked?": _drift(metrics, params),
@@ -70,40 +69,44 @@ def _introduction(params: Params, data: dict) -> str:
         f"removed physically, the network is fine-tuned, {params.prune.steps} times. Which criterion keeps most of "
         f"what the network knew, at which size, and at whose cost? {len(data['classes'])} classes at "
         f"{data['image_size']} pixels: {counts['train']:,} images train, {counts['val']:,} choose, "
-        f"{counts['test']:,} test; every number here is of the test split. {seeds[0].upper()}{seeds[1:]}."
+        f"{counts['test']:,} test. Metrics are those of the test split, but for the curves of training. "
+        f"{seeds[0].upper()}{seeds[1:]}."
     )
     return page.markdown(text)
 
 
 def _result(metrics: Path, table: pd.DataFrame, data: dict, pairs: pd.DataFrame, few: pd.DataFrame) -> list[str]:
-    counts = data["counts"]["test"]
-    name, share = max(counts, key=counts.get), max(counts.values()) / sum(counts.values())
-    majority = f"Always `{name}`: accuracy {share:.4f}, balanced accuracy {1 / len(counts):.4f}."
     regimes = {("all training images", when): pairs[pairs["phase"] == phase] for phase, when in chains.PHASES.items()}
     for images, of_number in few.groupby("images_per_class"):
         regime = f"few: {images} of each class"
-        words = chains.PHASES | {"finetuned": "after tuning"}
-        regimes |= {(regime, when): of_number[of_number["phase"] == phase] for phase, when in words.items()}
-    levels = _read(metrics / "comparison/levels.csv")
-    return [
-        page.markdown("\n".join(f"> {line}\n>" for line in verdicts.sentences(levels, pairs, _stability(metrics)))),
+        words = chains.FEW_SHOT_PHASES.items()
+        regimes |= {(regime, when): of_number[of_number["phase"] == phase] for phase, when in words}
+    levels, stability = (_read(metrics / "comparison" / f"{name}.csv") for name in ("levels", "stability"))
+    criteria = [name for name in table["criterion"].unique() if name != "baseline"]
+    said = verdicts.sentences(levels, pairs, stability, criteria)
+    majority = tables.majority(data["counts"]["test"])
+    blocks = [
+        page.markdown("\n".join(f"> {sentence}\n>" for sentence in said)),
         page.figure(metrics / "plots/balanced_accuracy.svg", "Balanced accuracy against what is left of the network."),
         page.markdown(tables.title(table)),
         page.markdown(tables.markdown(table)),
         page.markdown(f"Less the unpruned network:\n\n{tables.difference_markdown(table)}\n\n{majority}"),
-        page.markdown("### Better than removing filters at random?"),
-        page.markdown(
-            "Criteria whose balanced accuracy is higher than that of random removal where this part of the MACs is "
-            "left (p < 0.05 of a paired permutation test over test images, corrected for all pairs and sizes):"
-        ),
-        page.markdown(verdicts.better_than_markdown(regimes, "random")),
     ]
+    if "random" in criteria and len(criteria) > 1:
+        words = (
+            "Criteria whose balanced accuracy is higher than that of random removal where this part of the MACs is "
+            "left (p < 0.05 of a paired permutation test over test images, for these networks, corrected for all pairs "
+            "and sizes):"
+        )
+        better = verdicts.better_than_markdown(regimes, "random")
+        blocks.append(page.markdown(f"### Better than removing filters at random?\n\n{words}\n\n{better}"))
+    return blocks
 
 
 def _equal_size(metrics: Path) -> list[str]:
     levels, areas = (_read(metrics / "comparison" / f"{name}.csv") for name in ("levels", "areas"))
     timed, timed_areas = (_read(metrics / "comparison" / f"{name}_latency.csv") for name in ("levels", "areas"))
-    blocks = [page.markdown((metrics / "comparison/page.md").read_text())]
+    blocks = [_page(metrics / "comparison/page.md")]
     for axis in [*AXES, *timed["axis"].unique()]:
         source = levels if axis in AXES else timed
         chosen = source[(source["axis"] == axis) & (source["metric"] == "balanced_accuracy")]
@@ -120,7 +123,7 @@ def _equal_size(metrics: Path) -> list[str]:
 def _safety(metrics: Path, table: pd.DataFrame) -> list[str]:
     return [
         page.markdown(f"Recall of each class at the last step:\n\n{tables.classes_markdown(table)}"),
-        page.markdown((metrics / "safety/page.md").read_text()),
+        _page(metrics / "safety/page.md"),
         page.figure(metrics / "safety/confusion.svg", "Confusions, per cent of each true class (row)."),
         page.figure(metrics / "safety/reliability.svg", "Accuracy against confidence at the last step."),
     ]
@@ -135,7 +138,7 @@ def _drift(metrics: Path, params: Params) -> list[str]:
     first, *others = pictures
     return [
         page.figure(metrics / "drift/drift.svg", "Similarity of heat maps to those of the unpruned network."),
-        page.markdown((metrics / "drift/page.md").read_text()),
+        _page(metrics / "drift/page.md"),
         pictures[first],
         *(page.folded(f"Heat maps of {name}", pictures[name]) for name in others),
     ]
@@ -143,10 +146,8 @@ def _drift(metrics: Path, params: Params) -> list[str]:
 
 def _again(params_file: Path) -> list[str]:
     packages = ", ".join(f"{package} {version(package)}" for package in PACKAGES)
-    answer = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True)
-    commit = answer.stdout.strip() if answer.returncode == 0 else "outside a git repository"
-    changed = subprocess.run(["git", "diff", "--quiet", "HEAD", "--", "stages", "params.yaml"]).returncode
-    state = f"{commit}{', with changes that were not committed' if answer.returncode == 0 and changed else ''}"
+    changed = provenance.uncommitted("params.yaml")
+    state = (provenance.commit() or "unknown (no git repository)") + (", with uncommitted changes" if changed else "")
     text = (
         f"Commit {state}; Python {platform.python_version()}, {packages}. `dvc repro` makes everything, this page "
         "last, from these parameters:"
@@ -158,8 +159,9 @@ def _data_set(params: Params) -> str:
     return Path(params.data.source).name if params.data.name in OF_THE_USER else params.data.name
 
 
-def _stability(metrics: Path) -> pd.DataFrame:
-    return _read(metrics / "comparison/stability.csv")
+def _page(path: Path) -> str:
+    with naming(path):
+        return page.markdown(path.read_text())
 
 
 def _read(path: Path) -> pd.DataFrame:

@@ -62,7 +62,7 @@ def main() -> None:
         end_orphans()
         frozen = freeze_params(RUN / name)
         params = load(frozen)
-        keys = chain_keys(stage, params)
+        keys, later = chain_keys(stage, params), after_chains(stage)
         record_run(name, keys, finished=False)
         delete_outputs(stage)
         for key in keys.values():
@@ -73,6 +73,9 @@ def main() -> None:
         if chain_keys(stage, params) != keys:  # some jobs may have read the old files, some the new ones
             forget(name, keys)
             print(f"{name}: a dependency changed while the stage ran; run it again", file=sys.stderr)
+            status = status or 1
+        elif after_chains(stage) != later:
+            print(f"{name}: its code changed while the stage ran; run it again", file=sys.stderr)
             status = status or 1
         elif status == 0 and used_values(stage, load(PARAMS)) != used_values(stage, params):
             print(f"{name}: params.yaml changed while the stage ran; run it again", file=sys.stderr)
@@ -115,12 +118,13 @@ def chain_keys(stage: dict, params: Params) -> dict[str, str]:
     Parameters
     ----------
     stage : dict
-        Of dvc.yaml: `deps`, `params`, and in `meta` perhaps `incremental` and `reads`.
+        Of dvc.yaml: `deps`, `params`, and in `meta` perhaps `incremental`, `reads` and `after_chains`.
     """
     meta = stage.get("meta", {})
     used = _without(used_values(stage, params), meta.get("incremental", []))
     reads = meta.get("reads", [])
-    shared = [dep for dep in stage["deps"] if not any(template.startswith(f"{dep}/") for template in reads)]
+    shared = [dep for dep in stage["deps"] if dep not in meta.get("after_chains", [])]
+    shared = [dep for dep in shared if not any(template.startswith(f"{dep}/") for template in reads)]
     digests = Digests()
     common = [used, {dep: digests.of(Path(dep)) for dep in shared}]
     keys = {}
@@ -132,6 +136,11 @@ def chain_keys(stage: dict, params: Params) -> dict[str, str]:
             keys[f"{criterion}/{seed}"] = key
     digests.save()
     return keys
+
+
+def after_chains(stage: dict) -> list[str]:
+    """Return the digests of a stage's deps that only jobs behind its chains use."""
+    return [sha256(Path(dep)) for dep in stage.get("meta", {}).get("after_chains", [])]
 
 
 class Digests:

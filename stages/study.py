@@ -6,7 +6,7 @@ By hand::
     python -m stages.study status           # which stages are done, and the jobs that would run for the others
     python -m stages.study table            # the table of the last study, and where its plots are
     python -m stages.study export NAME      # its small results to docs/results/NAME, a page to docs/results-NAME.md
-    python -m stages.study export NAME --of toy       # the same for `make toy` and `make curves`
+    python -m stages.study export NAME --of toy       # the same for toy, curves, sensitivity
 """
 
 import json
@@ -17,14 +17,13 @@ import subprocess
 from importlib.metadata import version
 from pathlib import Path
 
-from stages import command, run
+from stages import command, provenance, run
 from stages.errors import InputError
 from stages.files import replacing
 from stages.params import load
 
 TABLE = Path("metrics/pruning.csv")
 PREPARED = Path("data/prepared/dataset.json")
-VERSIONED_CODE = ["stages", "Snakefile", "dvc.yaml", "requirements.lock"]
 
 
 def main() -> None:
@@ -127,7 +126,7 @@ def export_study(name: str) -> None:
     page = [
         tables.title(rows),
         tables.markdown(rows),
-        _majority(),
+        tables.majority(json.loads(PREPARED.read_text())["counts"]["test"]),
         "Recall of each class:",
         tables.classes_markdown(rows),
         (metrics / "safety/page.md").read_text().strip(),
@@ -173,7 +172,7 @@ def _export(name: str, command_line: str, files: list[Path], page: list[str]) ->
         shutil.copy(source, folder)
     packages = ", ".join(f"{package} {version(package)}" for package in ("torch", "zennit", "torch-pruning"))
     head = (
-        f"Made at commit {_output('git', 'rev-parse', 'HEAD')} by `{command_line}`, with "
+        f"Made at commit {provenance.commit()} by `{command_line}`, with "
         f"[these parameters](params.yaml), on {_processor()} (Python {platform.python_version()}, {packages})."
     )
     text = "\n\n".join([f"# Results: {name}", head, *page]) + "\n"
@@ -183,16 +182,9 @@ def _export(name: str, command_line: str, files: list[Path], page: list[str]) ->
     print(file)
 
 
-def _majority() -> str:
-    counts = json.loads(PREPARED.read_text())["counts"]["test"]
-    name, share = max(counts, key=counts.get), max(counts.values()) / sum(counts.values())
-    return f"Always `{name}`: accuracy {share:.4f}, balanced accuracy {1 / len(counts):.4f}."
-
-
 def _refuse_uncommitted() -> None:
-    dirty = _output("git", "status", "--porcelain", "--", *VERSIONED_CODE)
-    if dirty:
-        raise InputError(f"{dirty.split()[-1]}: not committed; results name the commit that made them")
+    if changed := provenance.uncommitted():
+        raise InputError(f"{changed[0]}: not committed; results name the commit that made them")
 
 
 def _rows():

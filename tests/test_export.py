@@ -58,6 +58,7 @@ def test_another_network_is_told_apart(build, architecture, prepared, tmp_path):
     assert found["max_abs_difference"] > export.TOLERANCE
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["vgg11_bn", "mobilenet_v2", "efficientnet_b0", "convnext_tiny"])
 def test_other_architectures_can_be_written(build, architecture, images, tmp_path, name):
     deployed = export.Deployed(build(name), architecture).eval()

@@ -78,6 +78,7 @@ def test_red_is_for_and_blue_against():
         (["--class", "cat", "0.png"], ["--class: 'cat' is none of", "bag"]),
         (["0.png", "none.png"], ["none.png", "No such file"]),
         (["0.png", "text.png"], ["text.png", "no picture"]),
+        (["0.png", "again/0.png", "--folder", "below.png"], ["below.png/0.heatmap.png: would be written for two"]),
         (["--folder", "text.png/below", "0.png"], ["text.png/below/0.heatmap.png", "Not a directory"]),
     ],
 )

@@ -115,7 +115,7 @@ class ByGraph(Composite):
     def _rule(self, context: dict, name: str, module: nn.Module) -> Hook | None:
         if name in self.group:
             first = self.rules.first if name == self.first else "none"
-            return self._first(first) if first != "none" else self._of_layer(name)
+            return self._first(first, module) if first != "none" else self._of_layer(name)
         for types, rule in WEIGHTLESS:
             if isinstance(module, types):
                 return rule
@@ -134,11 +134,12 @@ class ByGraph(Composite):
         }
         return make[getattr(rules, self.group[name])]()
 
-    def _first(self, rule: str) -> Hook:
+    def _first(self, rule: str, layer: nn.Module) -> Hook:
         if rule == "box":
             if self.bounds is None:
                 raise ValueError("the box rule needs the bounds of the pixels")
-            return ZBox(*self.bounds)
+            flat = isinstance(layer, nn.Linear)  # which takes the pixels in a row
+            return ZBox(*(bound.flatten(1) if flat else bound for bound in self.bounds))
         return {"flat": Flat, "wsquare": WSquare}[rule]()
 
 

@@ -18,8 +18,9 @@ def recalibrate(network: nn.Module, batches: Iterable[torch.Tensor], prior: floa
         Normalised images, N x 3 x H x W, N > 1.
     prior : float
         How many images the statistics from before count as: they are mixed with the new ones, m images, as
-        (prior * before + m * new) / (prior + m). Few images alone would give noise (Schneider et al., 2020,
-        arXiv 2006.16971, equation 2).
+        (prior * before + m * new) / (prior + m). Few images alone would give noise (after Schneider et al., 2020,
+        arXiv 2006.16971, equation 2; there the pass itself uses the mixture, here the new ones are those of plain
+        batches, as without a prior).
 
     Returns
     -------

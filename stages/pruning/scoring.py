@@ -72,8 +72,9 @@ def _reference_images(network, architecture, data, settings, seed):
 
 
 def pixel_bounds(architecture: Architecture, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the smallest and largest value of each normalised colour channel, 1 x 3 x 1 x 1."""
-    low, high = (architecture.normalise(torch.full((1, 3, 1, 1), value, device=device)) for value in (0.0, 1.0))
+    """Return the smallest and largest value of each normalised pixel, 1 x 3 x H x W."""
+    shape = (1, 3, architecture.image_size, architecture.image_size)
+    low, high = (architecture.normalise(torch.full(shape, value, device=device)) for value in (0.0, 1.0))
     return low, high
 
 

@@ -13,6 +13,7 @@ from stages.reporting import tables
 
 matplotlib.rcParams.update({"svg.hashsalt": "study", "svg.fonttype": "none", "pdf.fonttype": 42, "font.size": 9})
 COLOURS = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000"]  # Okabe & Ito
+READABLE = 25  # names of classes along an axis
 AXES = {"macs": "MACs left", "params": "parameters left", "filters": "filters left"}
 TITLES = {"pruned": "right after each cut", "finetuned": "after fine-tuning"}
 
@@ -107,7 +108,7 @@ def confusion_matrices(confusion: pd.DataFrame) -> Figure:
     criteria = ends["criterion"].unique()
     columns = min(3, len(criteria))
     rows = -(-len(criteria) // columns)
-    size = 1.2 + 0.24 * len(names)
+    size = 1.2 + 0.24 * min(len(names), READABLE)
     figure = Figure(figsize=(columns * size + 0.6, rows * (size + 0.2)), layout="constrained")
     panels = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
     for axes, criterion in zip(panels.flat, criteria, strict=False):
@@ -122,8 +123,9 @@ def confusion_matrices(confusion: pd.DataFrame) -> Figure:
                 colour = "white" if value > 0.5 else "black"
                 axes.text(x, y, f"{100 * value:.0f}", ha="center", va="center", color=colour, fontsize=6)
         axes.set_title("unpruned" if criterion == "baseline" else criterion)
-        axes.set_xticks(range(len(names)), names, rotation=90)
-        axes.set_yticks(range(len(names)), names)
+        if len(names) <= READABLE:
+            axes.set_xticks(range(len(names)), names, rotation=90)
+            axes.set_yticks(range(len(names)), names)
     for axes in panels.flat[len(criteria) :]:
         axes.set_axis_off()
     figure.supxlabel("predicted")

@@ -36,6 +36,18 @@ def baseline(table: pd.DataFrame) -> pd.Series:
     return table.loc[table["phase"] == "baseline"].drop(columns=["criterion", "seed", "step", "phase"]).mean()
 
 
+def majority(counts: dict[str, int]) -> str:
+    """Return what always naming the largest class would score.
+
+    Parameters
+    ----------
+    counts : dict
+        Class to images of the test split.
+    """
+    name, share = max(counts, key=counts.get), max(counts.values()) / sum(counts.values())
+    return f"Always `{name}`: accuracy {share:.4f}, balanced accuracy {1 / len(counts):.4f}."
+
+
 def in_words(table: pd.DataFrame) -> str:
     """Return the last step of every criterion as lines of text, after the unpruned network."""
     return f"{title(table)}\n{_last_step_in_words(table).to_string()}"
@@ -299,7 +311,8 @@ def as_latex(page: str) -> str:
     for block in page.split("\n\n"):
         lines = block.strip().splitlines()
         if len(lines) > 1 and lines[1].startswith("| ---"):
-            head, _, *rows = ([cell.strip().translate(LATEX) for cell in line.strip("| ").split("|")] for line in lines)
+            table = [[cell.strip().translate(LATEX) for cell in line.strip()[1:-1].split("|")] for line in lines]
+            head, _, *rows = table
             body = [" & ".join(cells) + r" \\" for cells in (head, *rows)]
             frame = [rf"\begin{{tabular}}{{l{'r' * (len(head) - 1)}}}", r"\toprule", body[0], r"\midrule", *body[1:]]
             found.append("\n".join([f"% {said}", *frame, r"\bottomrule", r"\end{tabular}"]))

@@ -7,23 +7,25 @@ from stages.reporting import tables
 LEVEL = 0.05  # below which a corrected p counts
 
 
-def sentences(levels: pd.DataFrame, pairs: pd.DataFrame, stability: pd.DataFrame) -> list[str]:
+def sentences(levels: pd.DataFrame, pairs: pd.DataFrame, stability: pd.DataFrame, criteria: list[str]) -> list[str]:
     """Return who wins at the smallest size that all criteria reach, and whether LRP recovers more stably than weight.
 
     Parameters
     ----------
     levels, pairs, stability : DataFrame
         Rows of `reporting.comparison`; the first two with the column phase.
+    criteria : list of str
+        Of the study; those that reach no size at all are named.
     """
-    return [*_winner(levels, pairs), *_stability(stability)]
+    return [*_winner(levels, pairs, criteria), *_stability(stability)]
 
 
-def _winner(levels: pd.DataFrame, pairs: pd.DataFrame) -> list[str]:
+def _winner(levels: pd.DataFrame, pairs: pd.DataFrame, criteria: list[str]) -> list[str]:
     levels, pairs = (tables.of(table, axis="macs", metric="balanced_accuracy", phase="finetuned")
                      for table in (levels, pairs))  # fmt: skip
-    criteria = levels["criterion"].unique()
+    present = levels["criterion"].unique()
     complete = levels.groupby("share")["criterion"].nunique()
-    complete = complete[complete == len(criteria)]
+    complete = complete[complete == len(present)]
     if complete.empty:
         return []
     share = complete.index.min()
@@ -33,7 +35,7 @@ def _winner(levels: pd.DataFrame, pairs: pd.DataFrame) -> list[str]:
         f"After fine-tuning, where {share:.0%} of the MACs is left, {first['criterion']} has the highest balanced "
         f"accuracy: {first['mean']:.4f}, {first['difference']:+.4f} against the unpruned network."
     ]
-    if "lrp" in criteria and first["criterion"] != "lrp":
+    if "lrp" in present and first["criterion"] != "lrp":
         lrp = ranked[ranked["criterion"] == "lrp"].iloc[0]
         said.append(f"LRP has {lrp['mean']:.4f}, {lrp['mean'] - first['mean']:+.4f} against that.")
     others = tables.differences_to(pairs[pairs["share"] == share], first["criterion"])
@@ -41,9 +43,11 @@ def _winner(levels: pd.DataFrame, pairs: pd.DataFrame) -> list[str]:
     level = [name for name in others["criterion"] if name not in set(behind)]
     if len(others):
         said.append(
-            f"Clearly behind it (corrected p < {LEVEL}): {', '.join(behind) or 'none'}; "
+            f"Clearly behind it, of these networks (corrected p < {LEVEL}): {', '.join(behind) or 'none'}; "
             f"not to be told apart from it: {', '.join(level) or 'none'}."
         )
+    if missing := [name for name in criteria if name not in set(present)]:
+        said.append(f"Ended before any of the sizes compared: {', '.join(missing)}.")
     return [" ".join(said)]
 
 

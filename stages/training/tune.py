@@ -2,9 +2,11 @@
 
 import math
 
+import numpy as np
 import torch
 from torch import nn
 
+from stages.datasets.store import Prepared
 from stages.networks.checkpoint import Architecture
 from stages.params import Augment, FewShot
 from stages.training.augment import augment
@@ -17,8 +19,8 @@ def tune(
     network: nn.Module,
     teacher: nn.Module,
     architecture: Architecture,
-    images: torch.Tensor,
-    labels: torch.Tensor,
+    data: Prepared,
+    rows: np.ndarray,
     settings: FewShot,
     changes: Augment,
     seed: int,
@@ -33,9 +35,8 @@ def tune(
     ----------
     network, teacher : nn.Module
         In evaluation mode, on one device; they stay so. The teacher is asked with `settings.distillation`.
-    images : tensor, N x 3 x H x W
-        In [0, 1], on that device.
-    labels : int tensor, N
+    rows : int array
+        Positions of the few images.
 
     Raises
     ------
@@ -45,16 +46,18 @@ def tune(
     torch.manual_seed(seed)
     optimiser = torch.optim.SGD(network.parameters(), settings.learning_rate, momentum=0.9, nesterov=True)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, max(1, settings.updates))
-    order: list[int] = []
-    size = min(settings.batch_size, len(images))
+    device = next(network.parameters()).device
+    order = rows[:0]
+    size = min(settings.batch_size, len(rows))
     for _ in range(settings.updates):
         if len(order) < size:
-            order = torch.randperm(len(images)).tolist()
-        chosen, order = order[:size], order[size:]
-        batch = architecture.normalise(augment(images[chosen], changes))
+            order = rows[torch.randperm(len(rows)).numpy()]
+        images, labels = (part.to(device) for part in data.batch(order[:size]))
+        order = order[size:]
+        batch = architecture.normalise(augment(images, changes))
         with torch.no_grad():
             taught = teacher(batch) if settings.distillation else None
-        cost = loss(network(batch), labels[chosen], taught, settings.distillation)
+        cost = loss(network(batch), labels, taught, settings.distillation)
         if not math.isfinite(cost.item()):
             raise ValueError(f"few_shot.learning_rate: {settings.learning_rate:g} let the tuning diverge; lower it")
         optimiser.zero_grad()

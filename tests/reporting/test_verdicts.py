@@ -28,7 +28,9 @@ def test_the_winner_is_named_at_the_smallest_size_that_all_reach():
         levels(lrp={0.8: 0.95, 0.5: 0.7}, weight={0.8: 0.6, 0.5: 0.8}, random={0.8: 0.6, 0.5: 0.5, 0.4: 0.9}),
         pairs((0.5, "lrp", "weight", -0.1, 0.2), (0.5, "weight", "random", 0.3, 0.01), (0.8, "lrp", "weight", 0.3, 0)),
         NOTHING,
+        ["lrp", "weight", "random", "taylor"],
     )
+    assert said.endswith("Ended before any of the sizes compared: taylor.")
     assert said.startswith("After fine-tuning, where 50% of the MACs is left, weight has the highest balanced accuracy")
     assert "0.8000, -0.1000 against the unpruned network" in said
     assert "LRP has 0.7000, -0.1000 against that." in said
@@ -45,7 +47,7 @@ def test_the_winner_is_named_at_the_smallest_size_that_all_reach():
     ],
 )
 def test_whether_lrp_recovers_more_stably_is_computed(found, verdict):
-    (said,) = verdicts.sentences(levels(), pairs(), found)
+    (said,) = verdicts.sentences(levels(), pairs(), found, [])
     assert f"is {verdict}:" in said
     assert f"variance of {0.4 if verdict == 'false' else 0.1:.2g} over steps and seeds with LRP" in said
 
