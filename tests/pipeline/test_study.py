@@ -204,6 +204,7 @@ def test_an_unreachable_budget_fails_with_one_line_and_the_place_of_the_log(stud
     assert not list(study.folder.glob(".work/**/*.tmp"))
 
 
+@pytest.mark.slow
 def test_the_few_shot_regime_makes_the_same_cuts_and_another_number_of_images_runs_only_itself(complete, whole):
     few = {(criterion, images): f"few_shot {criterion} seed 0 with {images}" for criterion in ("lrp", "weight")
            for images in (1, 2, 3)}  # fmt: skip
@@ -228,6 +229,7 @@ def test_the_few_shot_regime_makes_the_same_cuts_and_another_number_of_images_ru
     assert whole.run("dvc", "status").strip() == "Data and pipelines are up to date."
 
 
+@pytest.mark.slow
 def test_heat_maps_are_compared_with_those_of_the_unpruned_network(complete):
     rows = pd.read_csv(complete.folder / "metrics/drift/drift.csv")
     assert len(rows) == 2 * 2 * 10 * 2  # criteria, steps, classes, images
@@ -239,6 +241,7 @@ def test_heat_maps_are_compared_with_those_of_the_unpruned_network(complete):
     assert pictures == {"lrp/seed0.png", "weight/seed0.png"}
 
 
+@pytest.mark.slow
 def test_the_report_holds_all_it_shows(complete):
     text = complete.read("metrics/report.html")
     assert not re.findall(r"(?:src|href)=\"(?!data:|#)[^\"]*", text)
@@ -249,6 +252,7 @@ def test_the_report_holds_all_it_shows(complete):
     assert "per_step: 0.2" in text
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not BROWSER, reason="no chromium here to open the report with")
 def test_a_browser_draws_every_figure_of_the_report_and_complains_of_nothing(complete, tmp_path):
     text = complete.read("metrics/report.html")
