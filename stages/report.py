@@ -109,8 +109,7 @@ def _equal_size(metrics: Path) -> list[str]:
     blocks = [_page(metrics / "comparison/page.md")]
     for axis in [*AXES, *timed["axis"].unique()]:
         source = levels if axis in AXES else timed
-        chosen = source[(source["axis"] == axis) & (source["metric"] == "balanced_accuracy")]
-        chosen = chosen[chosen["phase"] == "finetuned"]
+        chosen = tables.of(source, axis=axis, metric="balanced_accuracy", phase="finetuned")
         if not chosen.empty and axis != "macs":
             what = AXES.get(axis, f"measured time, batch of {axis.removeprefix('latency_')}")
             text = f"Balanced accuracy after fine-tuning where this part of the {what} is left:"
