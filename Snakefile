@@ -40,7 +40,7 @@ PLOTS = expand("metrics/plots/{name}.svg", name=["accuracy", "balanced_accuracy"
 COMPARISON = ["levels", "areas", "pairs", "stability", "levels_latency", "areas_latency", "pairs_latency"]
 FEW_SHOT_COMPARISON = expand("metrics/few_shot/{name}.csv", name=["levels", "areas", "pairs"])
 SAFETY = ["classes", "subgroups", "confusion", "reliability", "flips"]
-METRICS = ["baseline.json", "summary.json", "pruning.csv", "layers.csv", "history.csv", "latency.csv"]
+METRICS = ["baseline.json", "summary.json", "pruning.csv", "layers.csv", "history.csv", "chains.csv", "latency.csv"]
 
 
 wildcard_constraints:
@@ -280,14 +280,15 @@ rule compare:
         baseline="metrics/baseline.json",
         layers="metrics/layers.csv",
         history="metrics/history.csv",
+        chains="metrics/chains.csv",
         plots=PLOTS,
     log:
         "logs/compare.log",
     shell:
         "python -m stages.compare --params {input.study:q} --rows {input.rows:q} --plans {input.plans:q}"
         " --histories {input.histories:q} --pruning {output.pruning:q} --summary {output.summary:q}"
-        " --baseline {output.baseline:q} --layers {output.layers:q} --history {output.history:q} --plots metrics/plots"
-        " 2>&1 | tee {log:q}"
+        " --baseline {output.baseline:q} --layers {output.layers:q} --history {output.history:q}"
+        " --chains {output.chains:q} --plots metrics/plots 2>&1 | tee {log:q}"
 
 
 rule statistics:
@@ -314,7 +315,7 @@ rule safety:
         predictions=ancient(expand(PREDICTIONS, criterion=["baseline", *CRITERIA], seed=SEEDS)),
     output:
         expand("metrics/safety/{name}.csv", name=SAFETY),
-        multiext("metrics/safety/", "page.md", "confusion.svg", "reliability.svg"),
+        multiext("metrics/safety/", "page.md", "confusion.svg", "reliability.svg", "flips.png"),
     log:
         "logs/safety.log",
     shell:

@@ -4,7 +4,8 @@ By hand::
 
     python -m stages.compare --params params.yaml --rows baseline.csv lrp.csv … --plans step1.plan.json … \
         --histories step1.history.csv … --pruning metrics/pruning.csv --summary metrics/summary.json \
-        --baseline metrics/baseline.json --layers metrics/layers.csv --history metrics/history.csv --plots metrics/plots
+        --baseline metrics/baseline.json --layers metrics/layers.csv --history metrics/history.csv \
+        --chains metrics/chains.csv --plots metrics/plots
 """
 
 import json
@@ -30,6 +31,7 @@ def main() -> None:
         baseline="metrics of the unpruned network, to write",
         layers="table of filters a layer, to write",
         history="table of all epochs, to write",
+        chains="table of what ended each chain, to write",
         plots="folder of plots, to write",
     )
     parser.add_argument("--rows", type=Path, nargs="+", required=True, help="tables of `stages.evaluate`")
@@ -44,7 +46,10 @@ def main() -> None:
             pd.concat([read(path) for path in paths if identify(path)[:3] in measured], ignore_index=True)
             for read, paths in ((_layers, arguments.plans), (_history, arguments.histories))
         )
-    for path, content in ((arguments.pruning, table), (arguments.layers, layers), (arguments.history, history)):
+        last = {identify(path)[:2]: path for path in sorted(arguments.plans, key=lambda path: identify(path).step)}
+        chains = pd.DataFrame(map(_end, last.values()))
+    written = {"pruning": table, "layers": layers, "history": history, "chains": chains}
+    for path, content in ((getattr(arguments, name), content) for name, content in written.items()):
         with replacing(path) as temporary:
             content.to_csv(temporary, index=False)
     write_json(arguments.baseline, _numbers(tables.baseline(table)))
@@ -61,6 +66,24 @@ def _layers(plan: Path) -> pd.DataFrame:
     content = json.loads(plan.read_text())
     rows = [{"layer": layer} | widths for layer, widths in content["layers"].items()]
     return _identified(pd.DataFrame(rows), plan)
+
+
+def _end(plan: Path) -> dict:
+    """Return what ended a chain, from its last plan, and its value of the unpruned network and at the end.
+
+    Without a limit the steps ended it. At a guard the value is that of the step that was undone.
+    """
+    content = json.loads(plan.read_text())
+    ended_by = content["stopped_by"] or "steps"
+    if ended_by == "guard":
+        on, unpruned, now = (content["guard"][name] for name in ("metric", "unpruned", "now"))
+    elif ended_by == "latency":
+        on, unpruned, now = "latency", 1.0, content["until"]["now"]
+    else:
+        on = content["unit"] if ended_by == "steps" else ended_by
+        unpruned, now = 1.0, content["after"][on] / content["original"][on]
+    found = {"ended_by": ended_by, "on": on, "unpruned": unpruned, "now": now}
+    return {name: content[name] for name in ("criterion", "seed")} | found
 
 
 def _history(path: Path) -> pd.DataFrame:

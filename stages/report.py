@@ -19,6 +19,7 @@ from stages.params import OF_THE_USER, Params, load
 from stages.reporting import page, tables, verdicts
 
 PACKAGES = ("torch", "torchvision", "zennit", "torch-pruning", "ptflops", "snakemake", "dvc")
+ENDS = " (their steps, a size or time that was reached, or the guard, with its metric at the step that was undone)"
 AXES = {"macs": "MACs", "params": "parameters", "filters": "filters"}
 
 
@@ -47,6 +48,7 @@ def main() -> None:
         "What was removed": [
             page.figure(metrics / "plots/layers.svg", "Filters left in each layer after the last step."),
             page.folded("After every step", page.markdown(tables.steps_markdown(table))),
+            page.markdown(f"What ended the chains{ENDS}:\n\n{tables.ends_markdown(_read(metrics / 'chains.csv'))}"),
         ],
         "Time": [
             page.markdown("Size, and milliseconds a forward pass, at the last step:"),
@@ -123,6 +125,11 @@ def _safety(metrics: Path, table: pd.DataFrame) -> list[str]:
     return [
         page.markdown(f"Recall of each class at the last step:\n\n{tables.classes_markdown(table)}"),
         _page(metrics / "safety/page.md"),
+        page.figure(
+            metrics / "safety/flips.png",
+            "Test images that were right before and are wrong after the last step. Above each: its class, what most "
+            "seeds call it now, and the probability of its class before and after (how many seeds lost it).",
+        ),
         page.figure(metrics / "safety/confusion.svg", "Confusions, per cent of each true class (row)."),
         page.figure(metrics / "safety/reliability.svg", "Accuracy against confidence at the last step."),
     ]

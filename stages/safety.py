@@ -9,6 +9,7 @@ By hand::
 from collections import defaultdict
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from stages import command, predictions
@@ -17,6 +18,7 @@ from stages.files import replacing
 from stages.reporting import plots, safety, tables
 from stages.reporting.metrics import reliability
 
+SHOWN = 8  # images that a criterion lost, as pictures
 OWN = ["image_id", "label", "group", "split"]  # columns of index.csv that are no subgroup
 
 
@@ -29,6 +31,7 @@ def main() -> None:
     arguments = parser.parse_args()
     with naming(arguments.data):
         index = pd.read_csv(arguments.data / "index.csv").set_index("image_id")
+        pictures = np.load(arguments.data / "images.npy", mmap_mode="r")
     names = predictions.classes(arguments.predictions[0])
     found, unpruned = defaultdict(list), {}
     for identity, images, probabilities in predictions.each(arguments.predictions):
@@ -56,6 +59,13 @@ def main() -> None:
             rows.to_csv(temporary, index=False, float_format="%.6g")
     plots.save(plots.confusion_matrices(made["confusion"]), arguments.folder / "confusion.svg")
     plots.save(plots.reliability_curves(made["reliability"]), arguments.folder / "reliability.svg")
+    lost = safety.most_lost(tables.at_the_end(made["flips"]), SHOWN)
+    shown = {
+        criterion: [(pictures[index.index.get_loc(row.image_id)], _caption(row)) for row in rows.itertuples()]
+        for criterion, rows in lost.groupby("criterion", sort=False)
+    }
+    with replacing(arguments.folder / "flips.png") as temporary:
+        plots.picture_rows(shown, SHOWN).savefig(temporary, format="png", dpi=110, metadata={"Software": None})
     with replacing(arguments.folder / "page.md") as temporary:
         temporary.write_text(page(made["classes"], made["subgroups"], made["flips"]))
 
@@ -80,6 +90,10 @@ def page(classes: pd.DataFrame, subgroups: pd.DataFrame, flips: pd.DataFrame) ->
             tables.flips_markdown(flips),
         ]
     return "\n\n".join(parts) + "\n"
+
+
+def _caption(lost: tuple) -> str:
+    return f"{lost.label}\n→ {lost.after}\n{lost.before_mean:.2f} → {lost.after_mean:.2f} ({lost.seeds})"
 
 
 if __name__ == "__main__":

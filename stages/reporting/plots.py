@@ -186,6 +186,27 @@ def drift_curves(rows: pd.DataFrame, measures: dict[str, str]) -> Figure:
     return figure
 
 
+def picture_rows(rows: dict[str, list[tuple[np.ndarray, str]]], columns: int) -> Figure:
+    """Return pictures with a caption above each, a row a name.
+
+    Parameters
+    ----------
+    rows : dict
+        Name to (picture, uint8, H x W x 3; caption of three lines), at most `columns`.
+    """
+    figure = Figure(figsize=(1.3 * columns + 0.4, 0.4 + 1.85 * max(1, len(rows))), layout="constrained")
+    panels = figure.subplots(max(1, len(rows)), columns, squeeze=False)
+    for axes in panels.flat:
+        axes.set(xticks=[], yticks=[])
+        axes.spines[:].set_visible(False)
+    for row, (name, pictures) in zip(panels, rows.items(), strict=False):
+        row[0].set_ylabel(name)
+        for axes, (picture, caption) in zip(row, pictures, strict=False):
+            axes.imshow(picture)
+            axes.set_title(caption, fontsize=7)
+    return figure
+
+
 def heat_map_rows(images: list[np.ndarray], names: list[str], maps: dict[str, np.ndarray]) -> Figure:
     """Return images, a row each, beside their heat maps in one colour scale a map: red for the class, blue against it.
 

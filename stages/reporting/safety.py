@@ -139,6 +139,35 @@ def flips(images: pd.DataFrame, names: list[str], before: np.ndarray, after: np.
     return table[old != new]
 
 
+def most_lost(flips: pd.DataFrame, shown: int) -> pd.DataFrame:
+    """Return, for each criterion, the images it lost: those lost with most seeds first, then by the true class's loss.
+
+    Parameters
+    ----------
+    flips : DataFrame
+        Rows of `flips` with criterion and seed, one step of each chain.
+
+    Returns
+    -------
+    DataFrame
+        At most `shown` rows a criterion: criterion, image_id, label, after (what most seeds call it), seeds (how many
+        lost it), before_mean and after_mean (the probability of the true class, mean over these).
+    """
+    groups = flips[flips["kind"] == "lost"].groupby(["criterion", "image_id"], sort=False)
+    images = groups.agg(
+        label=("label", "first"),
+        after=("after", lambda names: names.mode()[0]),
+        seeds=("seed", "nunique"),
+        before_mean=("probability_before", "mean"),
+        after_mean=("probability_after", "mean"),
+    ).reset_index()
+    images["loss"] = images["before_mean"] - images["after_mean"]
+    images = images.sort_values(["seeds", "loss"], ascending=False, kind="stable")
+    images["order"] = images["criterion"].map({name: n for n, name in enumerate(flips["criterion"].unique())})
+    images = images.sort_values("order", kind="stable").groupby("criterion", sort=False).head(shown)
+    return images.drop(columns=["loss", "order"]).reset_index(drop=True)
+
+
 def with_change(rows: pd.DataFrame, keys: list[str], measure: str) -> pd.DataFrame:
     """Return the rows with `<measure>_change`, the difference to the unpruned network of the same seed.
 

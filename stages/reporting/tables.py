@@ -80,6 +80,20 @@ def steps_markdown(table: pd.DataFrame) -> str:
     return as_markdown(texts.reset_index())
 
 
+def ends_markdown(chains: pd.DataFrame) -> str:
+    """Return what ended the chains as Markdown, a row a criterion and limit.
+
+    Parameters
+    ----------
+    chains : DataFrame
+        criterion, seed, ended_by (`steps`, `macs`, `guard`, …), on (what was measured), its values unpruned and now.
+    """
+    groups = chains.groupby(["criterion", "ended_by", "on"], sort=False)
+    texts = groups[["unpruned", "now"]].mean().map("{:.3f}".format)
+    texts.insert(0, "seeds", groups["seed"].agg(lambda seeds: ", ".join(map(str, seeds))))
+    return as_markdown(texts.reset_index().rename(columns={"ended_by": "ended by"}))
+
+
 def difference_markdown(table: pd.DataFrame) -> str:
     """Return the last step's metrics less those of the unpruned network of the same seed, by criterion, as Markdown."""
     names = ["accuracy", "balanced_accuracy", "macro_f1", "auroc", "ece", "loss"]

@@ -326,6 +326,9 @@ def test_a_target_ends_the_chains_and_later_steps_repeat_their_end(study):
         for name in ("pruning", "layers", "history", "latency"):
             rows = pd.read_csv(study.folder / f"metrics/{name}.csv")
             assert rows[rows["criterion"] == criterion]["step"].max() == end < 3
+        chains = pd.read_csv(study.folder / "metrics/chains.csv").set_index("criterion")
+        assert tuple(chains.loc[criterion, ["ended_by", "on"]]) == ("macs", "macs")
+        assert chains.loc[criterion, "now"] == pytest.approx(plans[-1]["after"]["macs"] / whole)
     assert study.run("dvc", "status").strip() == CLEAN
 
 
@@ -341,6 +344,9 @@ def test_a_step_that_breaks_the_guard_is_undone_and_the_last(study):
         assert len(tried["removed"]) > 0
         assert plans[broken - 1]["removed"] == []
         assert all(plan["guard"]["now"] >= plan["guard"]["unpruned"] for plan in plans[: broken - 1])
+        chains = pd.read_csv(study.folder / "metrics/chains.csv").set_index("criterion")
+        assert chains.loc[criterion, "ended_by"] == "guard"
+        assert chains.loc[criterion, ["unpruned", "now"]].tolist() == [guard["unpruned"], guard["now"]]
         files = study.files(f"models/pruned/{criterion}/seed0") | study.files("models/baseline")
         start = "seed0.safetensors" if broken == 1 else f"step{broken - 1}.safetensors"
         for n in range(broken, 3):

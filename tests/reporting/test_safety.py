@@ -39,6 +39,26 @@ def test_a_class_without_images_has_no_recall_and_stops_nothing():
     assert found.loc["c", ["precision", "f1"]].tolist() == [0, 0]
 
 
+def test_the_images_lost_most_often_come_first_then_those_that_lost_most():
+    rows = [
+        ("weight", 0, "a", "lost", 0.9, 0.1), ("weight", 1, "b", "lost", 0.6, 0.4),
+        ("weight", 2, "b", "lost", 0.8, 0.4), ("weight", 0, "c", "lost", 0.6, 0.5),
+        ("weight", 0, "d", "gained", 0.1, 0.9), ("lrp", 0, "c", "lost", 0.6, 0.3),
+    ]  # fmt: skip
+    flips = pd.DataFrame(
+        rows, columns=["criterion", "seed", "image_id", "kind", "probability_before", "probability_after"]
+    ).assign(label="nv", after=["mel", "df", "df", "mel", "nv", "df"])
+    found = safety.most_lost(flips, 2)
+    assert found[["criterion", "image_id", "seeds"]].to_numpy().tolist() == [
+        ["weight", "b", 2],
+        ["weight", "a", 1],
+        ["lrp", "c", 1],
+    ]
+    assert found.loc[0, ["before_mean", "after_mean"]].tolist() == pytest.approx([0.7, 0.4])
+    assert found["after"].tolist() == ["df", "mel", "df"]
+    assert safety.most_lost(flips[flips["kind"] == "gained"], 2).empty
+
+
 def test_a_confusion_has_each_image_once(sample):
     labels, probabilities = sample
     predicted = probabilities.argmax(1)

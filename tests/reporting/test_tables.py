@@ -37,6 +37,18 @@ def test_seeds_give_a_mean_and_a_standard_deviation():
     assert "| lrp | 1 | 50.0% | 50.0% | 50.0% | 0.5200 ± 0.0200 | 0.8200 ± 0.0200 |" in tables.steps_markdown(rows(3))
 
 
+def test_what_ended_a_chain_is_told_by_criterion_and_limit():
+    chains = pd.DataFrame(
+        [["lrp", 0, "guard", "recall_mel", 0.5, 0.4], ["lrp", 1, "steps", "macs", 1, 0.41]]
+        + [["lrp", 2, "guard", "recall_mel", 0.6, 0.5]],
+        columns=["criterion", "seed", "ended_by", "on", "unpruned", "now"],
+    )
+    assert tables.ends_markdown(chains).splitlines()[2:] == [
+        "| lrp | guard | recall_mel | 0, 2 | 0.550 | 0.450 |",
+        "| lrp | steps | macs | 1 | 1.000 | 0.410 |",
+    ]
+
+
 def test_each_class_has_its_recall_and_each_network_its_time():
     text = tables.classes_markdown(rows(3)).splitlines()
     assert text[0] == "| criterion | nv | mel |"
