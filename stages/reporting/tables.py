@@ -7,6 +7,7 @@ import pandas as pd
 SIZES = ["filters", "params", "macs"]
 PHASES = ["baseline", "pruned", "finetuned"]
 LATEX = str.maketrans({sign: f"\\{sign}" for sign in "%&_#$"} | {"±": r"$\pm$", "<": "$<$", "–": "--"})
+LEVEL = 0.05  # below which a corrected p counts
 SUBGROUP = 20  # images that a subgroup needs to be named on the page: one image more or less is 5 points
 
 
@@ -207,13 +208,17 @@ def differences_markdown(differences: pd.DataFrame) -> str:
     return _by_share(differences, texts)
 
 
-def better_than(differences: pd.DataFrame, other: str, level: float = 0.05) -> str:
-    """Return a sentence that names, for each share left, the criteria that are better, by their corrected p."""
-    said = []
-    for share, rows in sorted(differences.groupby("share"), reverse=True):
-        better = rows[(rows["difference"] > 0) & (rows["p_holm"] < level)]["criterion"]
-        said.append(f"at {share:.0%} {', '.join(better) or 'none'}")
-    return f"Better than {other} (p < {level}): {'; '.join(said)}."
+def better(differences: pd.DataFrame) -> dict[str, str]:
+    """Return, for each share left, the criteria that are better than the other (by their corrected p), or `none`."""
+    clearly = differences.assign(better=(differences["difference"] > 0) & (differences["p_holm"] < LEVEL))
+    shares = sorted(clearly.groupby("share"), reverse=True)
+    return {f"{share:.0%}": ", ".join(rows[rows["better"]]["criterion"]) or "none" for share, rows in shares}
+
+
+def better_than(differences: pd.DataFrame, other: str) -> str:
+    """Return a sentence that names, for each share left, the criteria that are better."""
+    said = "; ".join(f"at {share} {names}" for share, names in better(differences).items())
+    return f"Better than {other} (p < {LEVEL}): {said}."
 
 
 def stability_markdown(stability: pd.DataFrame) -> str:

@@ -3,8 +3,7 @@
 import pandas as pd
 
 from stages.reporting import tables
-
-LEVEL = 0.05  # below which a corrected p counts
+from stages.reporting.tables import LEVEL
 
 
 def sentences(levels: pd.DataFrame, pairs: pd.DataFrame, stability: pd.DataFrame, criteria: list[str]) -> list[str]:
@@ -78,9 +77,5 @@ def better_than_markdown(regimes: dict[tuple[str, str], pd.DataFrame], other: st
     rows = []
     for (regime, when), pairs in regimes.items():
         differences = tables.differences_to(tables.of(pairs, axis="macs", metric="balanced_accuracy"), other)
-        row = {"to tune with": regime, "when": when}
-        for share, group in sorted(differences.groupby("share"), reverse=True):
-            better = group[(group["difference"] > 0) & (group["p_holm"] < LEVEL)]["criterion"]
-            row[f"{share:.0%}"] = ", ".join(better) or "none"
-        rows.append(row)
+        rows.append({"to tune with": regime, "when": when} | tables.better(differences))
     return tables.as_markdown(pd.DataFrame(rows).fillna("–"))
