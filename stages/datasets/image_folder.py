@@ -9,6 +9,8 @@ from stages.datasets import pictures, table
 from stages.datasets.source import Source
 from stages.errors import InputError
 
+SPLITS = {"train", "training", "val", "valid", "validation", "dev", "test"}
+
 
 def read(folder: Path, classes: Sequence[str] | None = None) -> Source:
     """List the pictures `FOLDER/<class>/**/*.jpg`; every picture is a group of its own.
@@ -21,12 +23,18 @@ def read(folder: Path, classes: Sequence[str] | None = None) -> Source:
     Raises
     ------
     InputError
-        The folder is missing, has fewer than two classes, not those named, or a class has no picture.
+        The folder is missing, has fewer than two classes, not those named, or a class has no picture; its folders are
+        named like splits, and `classes` does not name them.
     """
     files = pictures.below(folder)
     folders = sorted(entry.name for entry in Path(folder).iterdir() if entry.is_dir())
     if len(folders) < 2:
         raise InputError(f"{folder}: has {len(folders)} class folders; at least 2 are needed")
+    if not classes and {name.lower() for name in folders} <= SPLITS:
+        raise InputError(
+            f"{folder}: its folders {', '.join(folders)} are splits, not classes; name one of them as data.source "
+            "(data.fractions splits it), or let data.table say the split of each picture"
+        )
     if classes and set(classes) != set(folders):
         odd = sorted(set(classes) ^ set(folders))[0]
         raise InputError(f"{Path(folder) / odd}: data.classes and the class folders must be the same")

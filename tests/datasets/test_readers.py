@@ -50,6 +50,14 @@ def test_wrong_image_folders_are_named(folder):
         image_folder.read(folder)
 
 
+def test_folders_of_splits_are_not_taken_for_classes(folder):
+    (folder / "a").rename(folder / "train")
+    (folder / "b").rename(folder / "Test")
+    with pytest.raises(InputError, match="its folders Test, train are splits, not classes"):
+        image_folder.read(folder)
+    assert image_folder.read(folder, ["train", "Test"]).classes == ["train", "Test"]
+
+
 def test_a_picture_outside_the_class_folders_is_named_and_a_hidden_one_is_none(folder):
     shutil.copy(folder / "a/0.png", folder / "a/._0.png")
     assert len(image_folder.read(folder).records) == 6
