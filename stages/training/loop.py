@@ -9,8 +9,10 @@ from pathlib import Path
 
 import torch
 from lightning_fabric import Fabric
+from lightning_fabric.plugins.environments import LightningEnvironment
 from torch import nn
 from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler, OneCycleLR
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from stages.datasets.store import Prepared, derived_seed
 from stages.errors import InputError
@@ -38,7 +40,8 @@ def fit(
 
     All that is random in an epoch comes from `seed` and the epoch's number, and the state after each epoch is kept
     in `state_file`: a run that was killed goes on after its last whole epoch and ends with the same weights. Rows
-    of epochs that an earlier run finished are yielded again, first.
+    of epochs that an earlier run finished are yielded again, first. With `settings.ema`, a decay, the exponential
+    moving average of the weights over updates (after Polyak and Juditsky, 1992) is what is validated, chosen and kept.
 
     Parameters
     ----------
@@ -84,10 +87,13 @@ def fit(
     schedule = _schedule(optimiser, settings, steps, rewound)
     sections = [section and section.model_dump() for section in (settings, distillation, rewound)]
     fingerprint = _fingerprint(network, data, seed, *sections)
-    history, best = resume.load(state_file, fingerprint, network, optimiser, schedule)
+    averaged = _average(network, settings.ema)
+    kept = averaged.module if averaged else network
+    history, best = resume.load(state_file, fingerprint, network, optimiser, schedule, averaged)
     yield from history
 
-    fabric = Fabric(accelerator=device.type, devices=1, precision=settings.precision)
+    alone = LightningEnvironment()  # one process, also where a job of SLURM's may have more
+    fabric = Fabric(accelerator=device.type, devices=1, precision=settings.precision, plugins=[alone])
     model, fabric_optimiser = fabric.setup(network, optimiser)
 
     @torch.no_grad()
@@ -114,12 +120,14 @@ def fit(
             fabric.backward(cost)
             fabric_optimiser.step()
             schedule.step()
+            if averaged:
+                averaged.update_parameters(network)
             loss_sum += cost.item() * len(labels)
             correct += (logits.argmax(1) == labels).sum().item()
             seen += len(labels)
-        network.eval()
+        kept.eval()
         with fabric.autocast():
-            validation = validate(network, architecture, data, settings.batch_size)
+            validation = validate(kept, architecture, data, settings.batch_size)
         row = {
             "epoch": epoch,
             "learning_rate": schedule.get_last_lr()[0],
@@ -138,14 +146,18 @@ def fit(
             )
         history.append(row)
         if settings.select != "last" and chosen(history, settings.select) is row:
-            best = {name: tensor.detach().cpu().clone() for name, tensor in network.state_dict().items()}
+            best = {name: tensor.detach().cpu().clone() for name, tensor in kept.state_dict().items()}
         if epoch < settings.epochs:
-            resume.save(state_file, fingerprint, network, optimiser, schedule, history, best)
+            resume.save(state_file, fingerprint, network, optimiser, schedule, history, best, averaged)
         yield row
-    if best:
-        network.load_state_dict(best)
+    network.load_state_dict(best or kept.state_dict())
     network.to("cpu").eval()
     state_file.unlink(missing_ok=True)
+
+
+def _average(network: nn.Module, decay: float) -> AveragedModel | None:
+    """Return what keeps the exponential moving average of weights and batch norms' statistics, if any."""
+    return AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True) if decay else None
 
 
 def _schedule(

@@ -23,9 +23,11 @@ def save(
     schedule: LRScheduler,
     history: list[dict[str, float]],
     best: Weights,
+    averaged: nn.Module | None = None,
 ) -> None:
-    """Write weights, momentum, schedule, history and the best weights so far."""
+    """Write weights, momentum, schedule, history, the best weights so far and the average of weights."""
     groups = {"now": network.state_dict(), "best": best, "momentum": _momentum(network, optimiser)}
+    groups["average"] = averaged.state_dict() if averaged else {}
     tensors = {
         f"{group}:{name}": tensor.detach().cpu().contiguous().clone()
         for group, members in groups.items()
@@ -37,7 +39,12 @@ def save(
 
 
 def load(
-    path: Path, fingerprint: str, network: nn.Module, optimiser: Optimizer, schedule: LRScheduler
+    path: Path,
+    fingerprint: str,
+    network: nn.Module,
+    optimiser: Optimizer,
+    schedule: LRScheduler,
+    averaged: nn.Module | None = None,
 ) -> tuple[list[dict[str, float]], Weights]:
     """Restore a training in place; return its history and best weights, both empty where there is none to resume.
 
@@ -51,11 +58,13 @@ def load(
         return [], {}
     if document.get("fingerprint") != fingerprint:
         return [], {}
-    groups: dict[str, Weights] = {"now": {}, "best": {}, "momentum": {}}
+    groups: dict[str, Weights] = {"now": {}, "best": {}, "momentum": {}, "average": {}}
     for key, tensor in tensors.items():
         group, name = key.split(":", 1)
         groups[group][name] = tensor
     network.load_state_dict(groups["now"])
+    if averaged:
+        averaged.load_state_dict(groups["average"])
     for name, parameter in network.named_parameters():
         optimiser.state[parameter]["momentum_buffer"] = torch.empty_like(parameter).copy_(groups["momentum"][name])
     schedule.load_state_dict(document["schedule"])

@@ -5,6 +5,7 @@ import itertools
 import pytest
 import torch
 from torch.nn.functional import cross_entropy
+from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from stages.errors import InputError
 from stages.networks.predict import predict
@@ -48,7 +49,12 @@ def test_a_network_learns_and_every_parameter_moves(build, architecture, prepare
 
 @pytest.mark.parametrize(
     "changes",
-    [{"select": "best"}, {"select": "last", "schedule": "cosine"}, {"channels_last": True, "precision": "bf16-mixed"}],
+    [
+        {"select": "best"},
+        {"select": "last", "schedule": "cosine"},
+        {"channels_last": True, "precision": "bf16-mixed"},
+        {"select": "last", "ema": 0.9},
+    ],
 )
 def test_a_killed_training_goes_on_to_the_same_weights(build, architecture, prepared, settings, tmp_path, changes):
     network = build("resnet8")
@@ -64,6 +70,28 @@ def test_a_killed_training_goes_on_to_the_same_weights(build, architecture, prep
     torch.rand(17)  # the global generator is somewhere else than it was
     assert list(again) == history
     assert equal(resumed, whole)
+
+
+def test_the_moving_average_of_the_weights_is_what_is_validated_and_kept(
+    build, architecture, prepared, settings, tmp_path
+):
+    network, after_each_update = build("resnet8"), []
+    hook = register_optimizer_step_post_hook(
+        lambda optimiser, *_: after_each_update.append(
+            [w.detach().clone() for w in optimiser.param_groups[0]["params"]]
+        )
+    )
+    changes = settings(epochs=2, ema=0.9, select="last")
+    trained, history = train(network, architecture, prepared, changes, tmp_path / "state")
+    hook.remove()
+    average = after_each_update[0]
+    for weights in after_each_update[1:]:
+        average = [0.9 * old + 0.1 * new for old, new in zip(average, weights, strict=True)]
+    for expected, found in zip(average, trained.parameters(), strict=True):
+        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-6)
+    assert not torch.equal(after_each_update[-1][0], next(trained.parameters()))
+    logits, labels = predict(trained, architecture, prepared, prepared.rows("val"), 32)
+    assert history[-1]["val_loss"] == pytest.approx(cross_entropy(logits, labels).item(), rel=1e-5)
 
 
 def test_a_state_of_another_training_or_a_broken_one_is_not_used(build, architecture, prepared, settings, tmp_path):
