@@ -31,12 +31,13 @@ import psutil
 import yaml
 
 from stages import command
-from stages.errors import InputError
+from stages.errors import InputError, naming
 from stages.files import digest, sha256, write_json
 from stages.params import Params, load
 
 PARAMS = Path("params.yaml")
 RUN = Path(".snakemake/study")  # what the running stage leaves for its Snakefile
+SLURM_USED = RUN / "slurm"  # there while jobs of this folder may be in the queue
 LARGE = 64 * 2**20  # bytes from which a digest is remembered by size and modification time
 GRACE = 15  # seconds that Snakemake has to end after it was told to
 BESIDE = {  # targets that are no stage; their rules
@@ -44,6 +45,7 @@ BESIDE = {  # targets that are no stage; their rules
     "curves": ["curves", "one_shot"],
     "sensitivity": ["sensitivity", "layer_sensitivity"],
 }
+PREFIX = "study-" + hashlib.sha256(str(Path.cwd()).encode()).hexdigest()[:8]  # of the names of this folder's SLURM jobs
 TAG = "STUDY_FOLDER"  # in the environment of every job: which study it belongs to
 
 
@@ -200,6 +202,9 @@ def sole_owner(name: str) -> Iterator[None]:
 
 def end_orphans() -> None:
     """End jobs that a killed run of this folder left behind; the caller holds the folder, so they have no owner."""
+    if on_slurm() or SLURM_USED.exists():
+        end_slurm_orphans()
+        SLURM_USED.touch() if on_slurm() else SLURM_USED.unlink()
     mine = str(Path.cwd())
     orphans = []
     for process in psutil.process_iter():
@@ -210,6 +215,43 @@ def end_orphans() -> None:
     if orphans:
         print(f"ended {len(orphans)} processes that a killed run had left", flush=True)
         psutil.wait_procs(orphans, timeout=10)
+
+
+def on_slurm() -> bool:
+    """Say whether the profile that is chosen has jobs run by SLURM."""
+    file = Path(profile(), "config.yaml")
+    if not file.exists():
+        from snakemake.cli import get_profile_dir  # which looks in more places
+
+        _, file = get_profile_dir(profile()) or (None, None)
+    with naming(file):
+        return bool(file) and (yaml.safe_load(file.read_text()) or {}).get("executor") == "slurm"
+
+
+def end_slurm_orphans() -> None:
+    """Cancel this folder's jobs in the queue, of which a killed run has left the owner, and wait until they are gone.
+
+    Raises
+    ------
+    InputError
+        SLURM's commands are not there, or do not answer.
+    """
+    names = ["squeue", "--me", "--noheader", "--format", "%A %j"]
+    for attempt in range(60):
+        try:
+            answer = subprocess.run(names, capture_output=True, text=True, check=True).stdout
+            jobs = [line.split()[0] for line in answer.splitlines() if line.split()[1].startswith(PREFIX)]
+            if not jobs:
+                return
+            if attempt == 0:
+                print(f"cancels SLURM jobs that have no owner: {', '.join(jobs)}", flush=True)
+                subprocess.run(["scancel", *jobs], capture_output=True, text=True, check=True)
+        except OSError as error:
+            raise InputError(f"{profile()}: needs SLURM's commands here: {error}") from None
+        except subprocess.CalledProcessError as error:
+            raise InputError(f"{profile()}: SLURM does not answer: {error.stderr.strip()}") from None
+        time.sleep(1)
+    raise InputError(f"{profile()}: SLURM jobs {', '.join(jobs)} of a killed run do not end; scancel them")
 
 
 def freeze_params(folder: Path) -> Path:
@@ -237,11 +279,17 @@ def beside_command(name: str, *options: str) -> list[str]:
     return _command(["--config", f"work={work_folder()}", *options], BESIDE[name], name)
 
 
+def profile() -> str:
+    """Return the folder that says how jobs run."""
+    return os.environ.get("SNAKEMAKE_PROFILE", "profiles/local")
+
+
 def _command(options: list[str], rules: list[str], target: str) -> list[str]:
-    profile = os.environ.get("SNAKEMAKE_PROFILE", "profiles/local")
     # A file that exists is complete (stages.files.replacing). Snakemake's own marks of incomplete outputs would rerun
     # jobs that were done, and with them it has been seen to leave out the jobs that follow.
-    arguments = ["--profile", profile, "--nolock", "--ignore-incomplete", *options]
+    arguments = ["--profile", profile(), "--nolock", "--ignore-incomplete", *options]
+    if on_slurm():
+        arguments += ["--slurm-jobname-prefix", PREFIX]
     return [sys.executable, "-m", "snakemake", *arguments, "--allowed-rules", *rules, "--", target]
 
 
@@ -264,7 +312,10 @@ def snakemake(arguments: list[str]) -> int:
     dvc = calling_dvc()
     while True:
         try:
-            return process.wait(timeout=0.5)
+            status = process.wait(timeout=0.5)
+            if deadline and on_slurm():  # Snakemake cancels its jobs after SIGINT alone
+                end_slurm_orphans()
+            return status
         except subprocess.TimeoutExpired:
             if dvc and not dvc.is_running():  # it was killed: nobody would take the outputs
                 interrupt(signal.SIGTERM, None)

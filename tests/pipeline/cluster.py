@@ -1,0 +1,135 @@
+"""A real SLURM of one node for tests: no systemd, no cgroups, no accounting, two GPUs that are names of /dev/null."""
+
+import contextlib
+import os
+import shutil
+import socket
+import subprocess
+import time
+from pathlib import Path
+
+import psutil
+
+COMMANDS = ("munged", "slurmctld", "slurmd", "sbatch", "squeue")
+SYSTEM = Path("/etc/slurm")  # where jobs look: Snakemake drops SLURM_CONF from the environment of its nested srun
+PORT = 16817
+
+
+class Cluster:
+    """The running daemons; `environment` is what a client needs."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        self.environment = {
+            "SLURM_CONF": str(folder / "slurm.conf"),
+            "PATH": f"{os.environ['PATH']}{os.pathsep}/usr/sbin",
+        }
+        self.daemons = {}
+
+    @staticmethod
+    def missing() -> str:
+        """Return why no SLURM can run here, or nothing."""
+        path = f"{os.environ['PATH']}{os.pathsep}/usr/sbin"
+        absent = [name for name in COMMANDS if not shutil.which(name, path=path)]
+        if absent:
+            return f"SLURM is not installed ({', '.join(absent)}): apt-get install slurmctld slurmd slurm-client munge"
+        if os.getuid() != 0:
+            return f"needs root, to link {SYSTEM}/slurm.conf"
+        real = [name for name in ("slurm.conf", "gres.conf") if (SYSTEM / name).exists()]
+        return f"{SYSTEM} has {real[0]}: this machine is part of a cluster" if real else ""
+
+    def start(self) -> None:
+        """Start everything and wait for the node."""
+        for name in ("state", "spool"):
+            (self.folder / name).mkdir(parents=True)
+        for number in range(2):
+            (self.folder / f"gpu{number}").symlink_to("/dev/null")
+        key = self.folder / "munge.key"
+        key.write_bytes(os.urandom(1024))
+        key.chmod(0o600)
+        node, memory = socket.gethostname().split(".")[0], psutil.virtual_memory().total * 8 // 10 // 2**20
+        (self.folder / "gres.conf").write_text(
+            f"AutoDetect=off\nNodeName={node} Name=gpu File={self.folder}/gpu[0-1]\n"
+        )
+        (self.folder / "slurm.conf").write_text(CONFIGURATION.format(folder=self.folder, node=node, memory=memory,
+                                                                     port=PORT, node_port=PORT + 1))  # fmt: skip
+        SYSTEM.mkdir(exist_ok=True)
+        for name in ("slurm.conf", "gres.conf"):
+            (SYSTEM / name).unlink(missing_ok=True)
+            (SYSTEM / name).symlink_to(self.folder / name)
+        munge = ["--socket", f"{self.folder}/munge", "--key-file", str(key), "--pid-file", f"{self.folder}/munge.pid"]
+        logs = ["--log-file", f"{self.folder}/munge.log", "--seed-file", f"{self.folder}/munge.seed"]
+        self._daemon("munged", "--foreground", "--force", *(f"{a}={b}" for a, b in _pairs([*munge, *logs])))
+        self._wait("munge", "--socket", f"{self.folder}/munge", "--no-input")
+        self._daemon("slurmctld", "-D", "-i")
+        self._wait("scontrol", "ping")
+        self._daemon("slurmd", "-D", "-N", node)
+        self._wait("sh", "-c", "sinfo --noheader --format %T | grep -q idle")
+
+    def stop(self) -> None:
+        """End all jobs and daemons."""
+        subprocess.run(["scancel", "--user", "root"], env=os.environ | self.environment, capture_output=True)
+        for process in reversed(self.daemons.values()):
+            process.terminate()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(timeout=10)
+            process.kill()
+        for name in ("slurm.conf", "gres.conf"):
+            (SYSTEM / name).unlink(missing_ok=True)
+
+    def _daemon(self, *command: str) -> None:
+        log = (self.folder / f"{command[0]}.out").open("w")
+        self.daemons[command[0]] = subprocess.Popen(
+            command, env=os.environ | self.environment, stdout=log, stderr=log, start_new_session=True
+        )
+
+    def _wait(self, *command: str) -> None:
+        end = time.monotonic() + 30
+        while subprocess.run(command, env=os.environ | self.environment, capture_output=True).returncode:
+            assert time.monotonic() < end, [file.read_text()[-500:] for file in self.folder.glob("*.out")]
+            time.sleep(0.2)
+
+
+def _pairs(flat: list[str]) -> list[tuple[str, str]]:
+    return list(zip(flat[::2], flat[1::2], strict=True))
+
+
+CONFIGURATION = """
+ClusterName=test
+SlurmctldHost={node}(127.0.0.1)
+SlurmctldPort={port}
+SlurmdPort={node_port}
+CommunicationParameters=NoCtldInAddrAny,NoInAddrAny
+SlurmUser=root
+SlurmdUser=root
+AuthType=auth/munge
+AuthInfo=socket={folder}/munge
+CredType=cred/munge
+MailProg=/bin/true
+ProctrackType=proctrack/linuxproc
+TaskPlugin=task/none
+JobAcctGatherType=jobacct_gather/linux
+JobAcctGatherFrequency=5
+AccountingStorageType=accounting_storage/none
+MpiDefault=none
+SwitchType=switch/none
+SelectType=select/cons_tres
+SelectTypeParameters=CR_Core_Memory
+SlurmdParameters=config_overrides
+ReturnToService=2
+MinJobAge=600
+KillWait=5
+SlurmctldTimeout=10
+SlurmdTimeout=30
+InactiveLimit=0
+SchedulerType=sched/backfill
+SchedulerParameters=bf_interval=5,sched_min_interval=0,batch_sched_delay=0
+StateSaveLocation={folder}/state
+SlurmdSpoolDir={folder}/spool
+SlurmctldPidFile={folder}/slurmctld.pid
+SlurmdPidFile={folder}/slurmd.pid
+GresTypes=gpu
+NodeName={node} NodeHostname={node} NodeAddr=127.0.0.1 \
+    CPUs=4 Boards=1 SocketsPerBoard=1 CoresPerSocket=4 ThreadsPerCore=1 RealMemory={memory} Gres=gpu:2 State=UNKNOWN
+PartitionName=main Nodes={node} Default=YES MaxTime=INFINITE DefMemPerCPU=256 State=UP
+"""
