@@ -46,11 +46,11 @@ def main() -> None:
             pd.concat([read(path) for path in paths if identify(path)[:3] in measured], ignore_index=True)
             for read, paths in ((_layers, arguments.plans), (_history, arguments.histories))
         )
-        last = {identify(path)[:2]: path for path in sorted(arguments.plans, key=lambda path: identify(path).step)}
-        chains = pd.DataFrame(map(_end, last.values()))
+        ends = {identify(path)[:2]: path for path in sorted(arguments.plans, key=lambda path: identify(path).step)}
+        chains = pd.DataFrame(map(_end, ends.values()))
     written = {"pruning": table, "layers": layers, "history": history, "chains": chains}
-    for path, content in ((getattr(arguments, name), content) for name, content in written.items()):
-        with replacing(path) as temporary:
+    for name, content in written.items():
+        with replacing(getattr(arguments, name)) as temporary:
             content.to_csv(temporary, index=False)
     write_json(arguments.baseline, _numbers(tables.baseline(table)))
     last = tables.last_step(table)
@@ -69,20 +69,20 @@ def _layers(plan: Path) -> pd.DataFrame:
 
 
 def _end(plan: Path) -> dict:
-    """Return what ended a chain, from its last plan, and its value of the unpruned network and at the end.
+    """Return what ended a chain, from its last plan, and what was measured of the unpruned network and at the end.
 
-    Without a limit the steps ended it. At a guard the value is that of the step that was undone.
+    Without a limit the steps ended it. Sizes and times are shares; at a guard the metric is that of the undone step.
     """
     content = json.loads(plan.read_text())
     ended_by = content["stopped_by"] or "steps"
     if ended_by == "guard":
-        on, unpruned, now = (content["guard"][name] for name in ("metric", "unpruned", "now"))
+        measure, unpruned, now = (content["guard"][name] for name in ("metric", "unpruned", "now"))
     elif ended_by == "latency":
-        on, unpruned, now = "latency", 1.0, content["until"]["now"]
+        measure, unpruned, now = "latency", 1.0, content["until"]["now"]
     else:
-        on = content["unit"] if ended_by == "steps" else ended_by
-        unpruned, now = 1.0, content["after"][on] / content["original"][on]
-    found = {"ended_by": ended_by, "on": on, "unpruned": unpruned, "now": now}
+        measure = content["unit"] if ended_by == "steps" else ended_by
+        unpruned, now = 1.0, content["after"][measure] / content["original"][measure]
+    found = {"ended_by": ended_by, "measure": measure, "unpruned": unpruned, "now": now}
     return {name: content[name] for name in ("criterion", "seed")} | found
 
 

@@ -183,7 +183,7 @@ class Training(Section):
     momentum: Annotated[float, Field(gt=0, lt=1)]
     weight_decay: Annotated[float, Field(ge=0)]
     label_smoothing: Fraction
-    ema: Annotated[float, Field(ge=0, lt=1)]
+    ema: Fraction
     select: Literal["best", "best-balanced", "last"]
     augment: Augment
     balance: Balance

@@ -19,7 +19,6 @@ from stages.params import OF_THE_USER, Params, load
 from stages.reporting import page, tables, verdicts
 
 PACKAGES = ("torch", "torchvision", "zennit", "torch-pruning", "ptflops", "snakemake", "dvc")
-ENDS = " (their steps, a size or time that was reached, or the guard, with its metric at the step that was undone)"
 AXES = {"macs": "MACs", "params": "parameters", "filters": "filters"}
 
 
@@ -48,7 +47,11 @@ def main() -> None:
         "What was removed": [
             page.figure(metrics / "plots/layers.svg", "Filters left in each layer after the last step."),
             page.folded("After every step", page.markdown(tables.steps_markdown(table))),
-            page.markdown(f"What ended the chains{ENDS}:\n\n{tables.ends_markdown(_read(metrics / 'chains.csv'))}"),
+            page.markdown(
+                "What ended the chains (their steps, a size or time that was reached, or the guard, with its metric at "
+                "the step that was undone):"
+            ),
+            page.markdown(tables.ends_markdown(_read(metrics / "chains.csv"))),
         ],
         "Time": [
             page.markdown("Size, and milliseconds a forward pass, at the last step:"),
@@ -97,8 +100,8 @@ def _result(metrics: Path, table: pd.DataFrame, data: dict, pairs: pd.DataFrame,
     if "random" in criteria and len(criteria) > 1:
         words = (
             "Criteria whose balanced accuracy is higher than that of random removal where this part of the MACs is "
-            "left (p < 0.05 of a paired permutation test over test images, for these networks, corrected for all pairs "
-            "and sizes):"
+            f"left (p < {tables.LEVEL} of a paired permutation test over test images, for these networks, corrected "
+            "for all pairs and sizes):"
         )
         better = verdicts.better_than_markdown(regimes, "random")
         blocks.append(page.markdown(f"### Better than removing filters at random?\n\n{words}\n\n{better}"))

@@ -30,8 +30,8 @@ from pathlib import Path
 import psutil
 import yaml
 
-from stages import command
-from stages.errors import InputError, naming
+from stages import command, slurm
+from stages.errors import InputError
 from stages.files import digest, sha256, write_json
 from stages.params import Params, load
 
@@ -45,7 +45,6 @@ BESIDE = {  # targets that are no stage; their rules
     "curves": ["curves", "one_shot"],
     "sensitivity": ["sensitivity", "layer_sensitivity"],
 }
-PREFIX = "study-" + hashlib.sha256(str(Path.cwd()).encode()).hexdigest()[:8]  # of the names of this folder's SLURM jobs
 TAG = "STUDY_FOLDER"  # in the environment of every job: which study it belongs to
 
 
@@ -202,56 +201,19 @@ def sole_owner(name: str) -> Iterator[None]:
 
 def end_orphans() -> None:
     """End jobs that a killed run of this folder left behind; the caller holds the folder, so they have no owner."""
-    if on_slurm() or SLURM_USED.exists():
-        end_slurm_orphans()
-        SLURM_USED.touch() if on_slurm() else SLURM_USED.unlink()
-    mine = str(Path.cwd())
+    mine = {TAG: str(Path.cwd()), "SLURM_JOB_ID": os.environ.get("SLURM_JOB_ID")}  # SLURM ends what is its own
     orphans = []
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error):
-            if process.environ().get(TAG) == mine and process.pid != os.getpid():
+            environment = process.environ()
+            if all(environment.get(name) == value for name, value in mine.items()) and process.pid != os.getpid():
                 process.kill()
                 orphans.append(process)
     if orphans:
         print(f"ended {len(orphans)} processes that a killed run had left", flush=True)
         psutil.wait_procs(orphans, timeout=10)
-
-
-def on_slurm() -> bool:
-    """Say whether the profile that is chosen has jobs run by SLURM."""
-    file = Path(profile(), "config.yaml")
-    if not file.exists():
-        from snakemake.cli import get_profile_dir  # which looks in more places
-
-        _, file = get_profile_dir(profile()) or (None, None)
-    with naming(file):
-        return bool(file) and (yaml.safe_load(file.read_text()) or {}).get("executor") == "slurm"
-
-
-def end_slurm_orphans() -> None:
-    """Cancel this folder's jobs in the queue, of which a killed run has left the owner, and wait until they are gone.
-
-    Raises
-    ------
-    InputError
-        SLURM's commands are not there, or do not answer.
-    """
-    names = ["squeue", "--me", "--noheader", "--format", "%A %j"]
-    for attempt in range(60):
-        try:
-            answer = subprocess.run(names, capture_output=True, text=True, check=True).stdout
-            jobs = [line.split()[0] for line in answer.splitlines() if line.split()[1].startswith(PREFIX)]
-            if not jobs:
-                return
-            if attempt == 0:
-                print(f"cancels SLURM jobs that have no owner: {', '.join(jobs)}", flush=True)
-                subprocess.run(["scancel", *jobs], capture_output=True, text=True, check=True)
-        except OSError as error:
-            raise InputError(f"{profile()}: needs SLURM's commands here: {error}") from None
-        except subprocess.CalledProcessError as error:
-            raise InputError(f"{profile()}: SLURM does not answer: {error.stderr.strip()}") from None
-        time.sleep(1)
-    raise InputError(f"{profile()}: SLURM jobs {', '.join(jobs)} of a killed run do not end; scancel them")
+    if SLURM_USED.exists():
+        slurm.cancel_jobs(SLURM_USED)
 
 
 def freeze_params(folder: Path) -> Path:
@@ -288,8 +250,8 @@ def _command(options: list[str], rules: list[str], target: str) -> list[str]:
     # A file that exists is complete (stages.files.replacing). Snakemake's own marks of incomplete outputs would rerun
     # jobs that were done, and with them it has been seen to leave out the jobs that follow.
     arguments = ["--profile", profile(), "--nolock", "--ignore-incomplete", *options]
-    if on_slurm():
-        arguments += ["--slurm-jobname-prefix", PREFIX]
+    if slurm.chosen(profile()):
+        arguments += ["--slurm-jobname-prefix", slurm.PREFIX]
     return [sys.executable, "-m", "snakemake", *arguments, "--allowed-rules", *rules, "--", target]
 
 
@@ -297,10 +259,14 @@ def snakemake(arguments: list[str]) -> int:
     """Run a command of Snakemake to its end and return its exit status."""
     environment = os.environ | {TAG: str(Path.cwd()), "PYTHONUNBUFFERED": "1"}
     process = deadline = None
+    if on_slurm := slurm.chosen(profile()):
+        SLURM_USED.touch()
 
     def interrupt(number, frame):
         nonlocal deadline
         deadline = deadline or time.monotonic() + GRACE
+        if on_slurm and number != signal.SIGKILL:
+            number = signal.SIGINT  # after another signal Snakemake waits for its jobs instead of cancelling them
         with contextlib.suppress(ProcessLookupError):
             if process:
                 os.killpg(process.pid, number)
@@ -313,8 +279,8 @@ def snakemake(arguments: list[str]) -> int:
     while True:
         try:
             status = process.wait(timeout=0.5)
-            if deadline and on_slurm():  # Snakemake cancels its jobs after SIGINT alone
-                end_slurm_orphans()
+            if on_slurm:  # where it was killed, its jobs run on
+                slurm.cancel_jobs(SLURM_USED)
             return status
         except subprocess.TimeoutExpired:
             if dvc and not dvc.is_running():  # it was killed: nobody would take the outputs

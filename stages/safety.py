@@ -19,6 +19,7 @@ from stages.reporting import plots, safety, tables
 from stages.reporting.metrics import reliability
 
 SHOWN = 8  # images that a criterion lost, as pictures
+KEYS = ["criterion", "seed", "step", "phase"]
 OWN = ["image_id", "label", "group", "split"]  # columns of index.csv that are no subgroup
 
 
@@ -59,22 +60,21 @@ def main() -> None:
             rows.to_csv(temporary, index=False, float_format="%.6g")
     plots.save(plots.confusion_matrices(made["confusion"]), arguments.folder / "confusion.svg")
     plots.save(plots.reliability_curves(made["reliability"]), arguments.folder / "reliability.svg")
-    lost = safety.most_lost(tables.at_the_end(made["flips"]), SHOWN)
+    ends = tables.at_the_end(made["classes"].query("phase == 'finetuned'"))[KEYS].drop_duplicates()
+    ended = {name: rows.merge(ends) for name, rows in made.items()}
+    lost = safety.most_lost(ended["flips"], SHOWN)
     shown = {
         criterion: [(pictures[index.index.get_loc(row.image_id)], _caption(row)) for row in rows.itertuples()]
-        for criterion, rows in lost.groupby("criterion", sort=False)
+        for criterion, rows in ((name, tables.of(lost, criterion=name)) for name in ends["criterion"].unique())
     }
     with replacing(arguments.folder / "flips.png") as temporary:
         plots.picture_rows(shown, SHOWN).savefig(temporary, format="png", dpi=110, metadata={"Software": None})
     with replacing(arguments.folder / "page.md") as temporary:
-        temporary.write_text(page(made["classes"], made["subgroups"], made["flips"]))
+        temporary.write_text(page(ended["classes"], ended["subgroups"], ended["flips"]))
 
 
 def page(classes: pd.DataFrame, subgroups: pd.DataFrame, flips: pd.DataFrame) -> str:
     """Return what the last step did to classes, subgroups and images, as Markdown (means over seeds)."""
-    keys = ["criterion", "seed", "step", "phase"]
-    ends = tables.at_the_end(classes[classes["phase"] == "finetuned"])[keys].drop_duplicates()
-    classes, subgroups, flips = (rows.merge(ends) for rows in (classes, subgroups, flips))
     parts = [
         "Recall of each class less that of the unpruned network:",
         tables.changes_markdown(classes, "class", "recall_change"),

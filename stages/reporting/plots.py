@@ -200,7 +200,7 @@ def picture_rows(rows: dict[str, list[tuple[np.ndarray, str]]], columns: int) ->
         axes.set(xticks=[], yticks=[])
         axes.spines[:].set_visible(False)
     for row, (name, pictures) in zip(panels, rows.items(), strict=False):
-        row[0].set_ylabel(name)
+        row[0].set_ylabel(name if pictures else f"{name}: none")
         for axes, (picture, caption) in zip(row, pictures, strict=False):
             axes.imshow(picture)
             axes.set_title(caption, fontsize=7)

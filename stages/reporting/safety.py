@@ -162,10 +162,10 @@ def most_lost(flips: pd.DataFrame, shown: int) -> pd.DataFrame:
         after_mean=("probability_after", "mean"),
     ).reset_index()
     images["loss"] = images["before_mean"] - images["after_mean"]
-    images = images.sort_values(["seeds", "loss"], ascending=False, kind="stable")
-    images["order"] = images["criterion"].map({name: n for n, name in enumerate(flips["criterion"].unique())})
-    images = images.sort_values("order", kind="stable").groupby("criterion", sort=False).head(shown)
-    return images.drop(columns=["loss", "order"]).reset_index(drop=True)
+    images["criterion"] = pd.Categorical(images["criterion"], flips["criterion"].unique())  # in their order
+    images = images.sort_values(["criterion", "seeds", "loss"], ascending=[True, False, False], kind="stable")
+    chosen = images.groupby("criterion", observed=True).head(shown)
+    return chosen.drop(columns="loss").astype({"criterion": str}).reset_index(drop=True)
 
 
 def with_change(rows: pd.DataFrame, keys: list[str], measure: str) -> pd.DataFrame:

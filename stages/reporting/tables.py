@@ -87,9 +87,9 @@ def ends_markdown(chains: pd.DataFrame) -> str:
     Parameters
     ----------
     chains : DataFrame
-        criterion, seed, ended_by (`steps`, `macs`, `guard`, …), on (what was measured), its values unpruned and now.
+        criterion, seed, ended_by (`steps`, `macs`, `guard`, …), measure, and its values `unpruned` and `now`.
     """
-    groups = chains.groupby(["criterion", "ended_by", "on"], sort=False)
+    groups = chains.groupby(["criterion", "ended_by", "measure"], sort=False)
     texts = groups[["unpruned", "now"]].mean().map("{:.3f}".format)
     texts.insert(0, "seeds", groups["seed"].agg(lambda seeds: ", ".join(map(str, seeds))))
     return as_markdown(texts.reset_index().rename(columns={"ended_by": "ended by"}))

@@ -3,7 +3,6 @@
 import pandas as pd
 
 from stages.reporting import tables
-from stages.reporting.tables import LEVEL
 
 
 def sentences(levels: pd.DataFrame, pairs: pd.DataFrame, stability: pd.DataFrame, criteria: list[str]) -> list[str]:
@@ -38,11 +37,11 @@ def _winner(levels: pd.DataFrame, pairs: pd.DataFrame, criteria: list[str]) -> l
         lrp = ranked[ranked["criterion"] == "lrp"].iloc[0]
         said.append(f"LRP has {lrp['mean']:.4f}, {lrp['mean'] - first['mean']:+.4f} against that.")
     others = tables.differences_to(pairs[pairs["share"] == share], first["criterion"])
-    behind = others[(others["difference"] < 0) & (others["p_holm"] < LEVEL)]["criterion"]
+    behind = others[(others["difference"] < 0) & (others["p_holm"] < tables.LEVEL)]["criterion"]
     level = [name for name in others["criterion"] if name not in set(behind)]
     if len(others):
         said.append(
-            f"Clearly behind it, of these networks (corrected p < {LEVEL}): {', '.join(behind) or 'none'}; "
+            f"Clearly behind it, of these networks (corrected p < {tables.LEVEL}): {', '.join(behind) or 'none'}; "
             f"not to be told apart from it: {', '.join(level) or 'none'}."
         )
     if missing := [name for name in criteria if name not in set(present)]:
@@ -58,7 +57,7 @@ def _stability(stability: pd.DataFrame) -> list[str]:
     row = both.iloc[0]
     lrp, weight = (row["variance"], row["variance_other"])[:: 1 if row["criterion"] == "lrp" else -1]
     direction = "true" if lrp < weight else "false"
-    verdict = direction if row["p_holm"] < LEVEL else "not shown"
+    verdict = direction if row["p_holm"] < tables.LEVEL else "not shown"
     return [
         f"“LRP recovers more stably than weight magnitude” is {verdict}: the accuracy that fine-tuning recovers has a "
         f"variance of {lrp:.2g} over steps and seeds with LRP and of {weight:.2g} with weight magnitude (corrected p "

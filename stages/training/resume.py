@@ -23,7 +23,7 @@ def save(
     schedule: LRScheduler,
     history: list[dict[str, float]],
     best: Weights,
-    averaged: nn.Module | None = None,
+    averaged: nn.Module | None,
 ) -> None:
     """Write weights, momentum, schedule, history, the best weights so far and the average of weights."""
     groups = {"now": network.state_dict(), "best": best, "momentum": _momentum(network, optimiser)}
@@ -44,7 +44,7 @@ def load(
     network: nn.Module,
     optimiser: Optimizer,
     schedule: LRScheduler,
-    averaged: nn.Module | None = None,
+    averaged: nn.Module | None,
 ) -> tuple[list[dict[str, float]], Weights]:
     """Restore a training in place; return its history and best weights, both empty where there is none to resume.
 

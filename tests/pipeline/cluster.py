@@ -8,10 +8,9 @@ import subprocess
 import time
 from pathlib import Path
 
-import psutil
-
 COMMANDS = ("munged", "slurmctld", "slurmd", "sbatch", "squeue")
 SYSTEM = Path("/etc/slurm")  # where jobs look: Snakemake drops SLURM_CONF from the environment of its nested srun
+FILES = ("slurm.conf", "gres.conf")
 PORT = 16817
 
 
@@ -35,7 +34,8 @@ class Cluster:
             return f"SLURM is not installed ({', '.join(absent)}): apt-get install slurmctld slurmd slurm-client munge"
         if os.getuid() != 0:
             return f"needs root, to link {SYSTEM}/slurm.conf"
-        real = [name for name in ("slurm.conf", "gres.conf") if (SYSTEM / name).exists()]
+        paths = {name: SYSTEM / name for name in FILES}
+        real = [name for name, path in paths.items() if path.exists() and not path.is_symlink()]
         return f"{SYSTEM} has {real[0]}: this machine is part of a cluster" if real else ""
 
     def start(self) -> None:
@@ -47,14 +47,14 @@ class Cluster:
         key = self.folder / "munge.key"
         key.write_bytes(os.urandom(1024))
         key.chmod(0o600)
-        node, memory = socket.gethostname().split(".")[0], psutil.virtual_memory().total * 8 // 10 // 2**20
+        node = socket.gethostname().split(".")[0]
         (self.folder / "gres.conf").write_text(
             f"AutoDetect=off\nNodeName={node} Name=gpu File={self.folder}/gpu[0-1]\n"
         )
-        (self.folder / "slurm.conf").write_text(CONFIGURATION.format(folder=self.folder, node=node, memory=memory,
+        (self.folder / "slurm.conf").write_text(CONFIGURATION.format(folder=self.folder, node=node,
                                                                      port=PORT, node_port=PORT + 1))  # fmt: skip
         SYSTEM.mkdir(exist_ok=True)
-        for name in ("slurm.conf", "gres.conf"):
+        for name in FILES:
             (SYSTEM / name).unlink(missing_ok=True)
             (SYSTEM / name).symlink_to(self.folder / name)
         munge = ["--socket", f"{self.folder}/munge", "--key-file", str(key), "--pid-file", f"{self.folder}/munge.pid"]
@@ -67,25 +67,32 @@ class Cluster:
         self._wait("sh", "-c", "sinfo --noheader --format %T | grep -q idle")
 
     def stop(self) -> None:
-        """End all jobs and daemons."""
-        subprocess.run(["scancel", "--user", "root"], env=os.environ | self.environment, capture_output=True)
+        """End all jobs, then the daemons."""
+        self._run("scancel", "--user", "root")
+        end = time.monotonic() + 20
+        while self._run("squeue", "--noheader").stdout and time.monotonic() < end:
+            time.sleep(0.5)
         for process in reversed(self.daemons.values()):
             process.terminate()
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(timeout=10)
             process.kill()
-        for name in ("slurm.conf", "gres.conf"):
+        for name in FILES:
             (SYSTEM / name).unlink(missing_ok=True)
 
+    def _run(self, *command: str) -> subprocess.CompletedProcess:
+        return subprocess.run(command, env=os.environ | self.environment, capture_output=True, timeout=60)
+
     def _daemon(self, *command: str) -> None:
-        log = (self.folder / f"{command[0]}.out").open("w")
-        self.daemons[command[0]] = subprocess.Popen(
-            command, env=os.environ | self.environment, stdout=log, stderr=log, start_new_session=True
-        )
+        with (self.folder / f"{command[0]}.out").open("w") as log:
+            self.daemons[command[0]] = subprocess.Popen(
+                ["setpriv", "--pdeathsig", "TERM", *command],  # they end with the tests, however these end
+                env=os.environ | self.environment, stdout=log, stderr=log, start_new_session=True,
+            )  # fmt: skip
 
     def _wait(self, *command: str) -> None:
         end = time.monotonic() + 30
-        while subprocess.run(command, env=os.environ | self.environment, capture_output=True).returncode:
+        while self._run(*command).returncode:
             assert time.monotonic() < end, [file.read_text()[-500:] for file in self.folder.glob("*.out")]
             time.sleep(0.2)
 
@@ -130,6 +137,6 @@ SlurmctldPidFile={folder}/slurmctld.pid
 SlurmdPidFile={folder}/slurmd.pid
 GresTypes=gpu
 NodeName={node} NodeHostname={node} NodeAddr=127.0.0.1 \
-    CPUs=4 Boards=1 SocketsPerBoard=1 CoresPerSocket=4 ThreadsPerCore=1 RealMemory={memory} Gres=gpu:2 State=UNKNOWN
+    CPUs=4 Boards=1 SocketsPerBoard=1 CoresPerSocket=4 ThreadsPerCore=1 RealMemory=64000 Gres=gpu:2 State=UNKNOWN
 PartitionName=main Nodes={node} Default=YES MaxTime=INFINITE DefMemPerCPU=256 State=UP
 """

@@ -327,7 +327,7 @@ def test_a_target_ends_the_chains_and_later_steps_repeat_their_end(study):
             rows = pd.read_csv(study.folder / f"metrics/{name}.csv")
             assert rows[rows["criterion"] == criterion]["step"].max() == end < 3
         chains = pd.read_csv(study.folder / "metrics/chains.csv").set_index("criterion")
-        assert tuple(chains.loc[criterion, ["ended_by", "on"]]) == ("macs", "macs")
+        assert tuple(chains.loc[criterion, ["ended_by", "measure"]]) == ("macs", "macs")
         assert chains.loc[criterion, "now"] == pytest.approx(plans[-1]["after"]["macs"] / whole)
     assert study.run("dvc", "status").strip() == CLEAN
 

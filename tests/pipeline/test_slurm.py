@@ -1,5 +1,6 @@
 """The study on a real SLURM."""
 
+import contextlib
 import os
 import re
 import signal
@@ -59,17 +60,30 @@ def test_a_study_goes_on_on_slurm_with_the_numbers_it_has_here(on_slurm, tmp_pat
     assert on_slurm.results() == here.results()
 
 
-def test_jobs_of_a_killed_run_are_cancelled_and_the_study_goes_on(on_slurm):
-    on_slurm.edit(prune__scores__references_per_class=9, prune__steps=1)
+@pytest.mark.parametrize("killed", ["everything", "the bridge"])  # without it Snakemake lives on, and submits
+def test_jobs_of_a_killed_run_are_cancelled_and_the_study_goes_on(on_slurm, killed):
+    on_slurm.edit(prune__scores__references_per_class=9, prune__steps=1, prune__finetune__epochs=30)
     dvc = on_slurm.start()
     on_slurm.wait_for("rule_prune", seconds=300)
-    numbers = {number for number, _, _ in SUBMITTED.findall(on_slurm.read("repro.log"))}
-    for process in subprocess.run(["pgrep", "-s", str(dvc.pid)], capture_output=True, text=True).stdout.split():
-        os.kill(int(process), signal.SIGKILL)
+    session = subprocess.run(["pgrep", "-a", "-s", str(dvc.pid)], capture_output=True, text=True).stdout.splitlines()
+    for line in session:
+        if killed == "everything" or "stages.run" in line:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(int(line.split()[0]), signal.SIGKILL)
     dvc.wait()
-    waiting = set(on_slurm.run("squeue", "--noheader", "--states", "PD,R", "--format", "%A").split())
-    assert waiting & numbers
+    on_slurm.edit(prune__finetune__epochs=1)
     answer = on_slurm.run("dvc", "repro", "prune")
     assert "cancels SLURM jobs that have no owner: " in answer
-    assert rules(answer).count("relevance") < 2
+    assert len(rules(answer)) == 4  # the fine-tuning is another
     assert len(list(on_slurm.folder.glob("models/pruned/*/seed0/step1.safetensors"))) == 2
+    assert not (on_slurm.folder / ".snakemake/study/slurm").exists()
+
+
+def test_an_interrupted_run_leaves_no_job(on_slurm):
+    on_slurm.edit(prune__scores__references_per_class=9, prune__finetune__epochs=30)
+    dvc = on_slurm.start()
+    on_slurm.wait_for("rule_prune", seconds=300)
+    os.killpg(dvc.pid, signal.SIGINT)
+    dvc.wait()
+    states = on_slurm.run("squeue", "--noheader", "--states", "PENDING,RUNNING,COMPLETING", "--format", "%A %T")
+    assert states == ""

@@ -41,7 +41,7 @@ def test_what_ended_a_chain_is_told_by_criterion_and_limit():
     chains = pd.DataFrame(
         [["lrp", 0, "guard", "recall_mel", 0.5, 0.4], ["lrp", 1, "steps", "macs", 1, 0.41]]
         + [["lrp", 2, "guard", "recall_mel", 0.6, 0.5]],
-        columns=["criterion", "seed", "ended_by", "on", "unpruned", "now"],
+        columns=["criterion", "seed", "ended_by", "measure", "unpruned", "now"],
     )
     assert tables.ends_markdown(chains).splitlines()[2:] == [
         "| lrp | guard | recall_mel | 0, 2 | 0.550 | 0.450 |",

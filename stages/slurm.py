@@ -1,0 +1,79 @@
+"""Jobs of this folder in SLURM's queue, where the chosen profile has SLURM run them."""
+
+import hashlib
+import subprocess
+import time
+from functools import cache
+from pathlib import Path
+
+import yaml
+
+from stages.errors import InputError
+
+PREFIX = "study-" + hashlib.sha256(str(Path.cwd()).encode()).hexdigest()[:8]  # of the names of this folder's jobs
+PATIENCE = 60  # seconds that cancelled jobs have to end, and a command of SLURM's to answer
+
+
+@cache
+def chosen(profile: str) -> bool:
+    """Say whether a profile of Snakemake's has jobs run by SLURM.
+
+    Raises
+    ------
+    InputError
+        The profile is no YAML.
+    """
+    files = list(Path(profile).glob("*.yaml"))
+    if [file.name for file in files] != ["config.yaml"]:  # Snakemake knows more names and places
+        from snakemake.cli import get_profile_dir
+
+        files = [file for _, file in filter(None, [get_profile_dir(profile)])]
+    try:
+        return any((yaml.safe_load(file.read_text()) or {}).get("executor") == "slurm" for file in files)
+    except (OSError, AttributeError, yaml.YAMLError) as error:
+        raise InputError(f"{profile}: not a profile of Snakemake's: {' '.join(str(error).split())}") from None
+
+
+def cancel_jobs(marker: Path) -> None:
+    """Cancel this folder's jobs and wait until none is left; then delete the marker that there may be some.
+
+    Raises
+    ------
+    InputError
+        SLURM's commands are not there, do not answer, or jobs do not end.
+    """
+    hint = f"{marker}: jobs of this folder may be in SLURM's queue"
+    wrong, told = "", False
+    for attempt in range(PATIENCE):
+        if attempt:
+            time.sleep(1)
+        try:
+            jobs = _jobs()
+            if not jobs:
+                marker.unlink(missing_ok=True)
+                return
+            if not told:
+                print(f"cancels SLURM jobs that have no owner: {', '.join(jobs)}", flush=True)
+                told = True
+            wrong = f"{', '.join(jobs)} do not end"
+            _answer("scancel", *jobs)
+        except FileNotFoundError as error:
+            raise InputError(f"{hint}, and there is no {error.filename} here to cancel them") from None
+        except subprocess.TimeoutExpired as error:
+            wrong = f"{error.cmd[0]} does not answer"
+        except subprocess.CalledProcessError as error:
+            wrong = f"{error.cmd[0]} fails: {' '.join(error.stderr.split())}"
+    raise InputError(f"{hint}, and {wrong}; cancel them (names: {PREFIX}…) and run again")
+
+
+def _jobs() -> list[str]:
+    lines = _answer("squeue", "--me", "--noheader", "--format", "%A %j").splitlines()
+    pairs = (line.partition(" ") for line in lines)
+    return [number for number, _, name in pairs if name.startswith(PREFIX)]
+
+
+def _answer(*arguments: str) -> str:
+    # in a session of its own: a Ctrl-C at the terminal is not for it
+    return subprocess.run(
+        arguments, capture_output=True, text=True, check=True, timeout=PATIENCE, start_new_session=True
+    ).stdout
