@@ -8,7 +8,7 @@ import subprocess
 import time
 from pathlib import Path
 
-COMMANDS = ("munged", "slurmctld", "slurmd", "sbatch", "squeue")
+COMMANDS = ("munged", "slurmctld", "slurmd", "sbatch", "squeue", "setpriv")
 SYSTEM = Path("/etc/slurm")  # where jobs look: Snakemake drops SLURM_CONF from the environment of its nested srun
 FILES = ("slurm.conf", "gres.conf")
 PORT = 16817
@@ -68,10 +68,11 @@ class Cluster:
 
     def stop(self) -> None:
         """End all jobs, then the daemons."""
-        self._run("scancel", "--user", "root")
-        end = time.monotonic() + 20
-        while self._run("squeue", "--noheader").stdout and time.monotonic() < end:
-            time.sleep(0.5)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._run("scancel", "--user", "root")
+            end = time.monotonic() + 20
+            while self._run("squeue", "--noheader").stdout and time.monotonic() < end:
+                time.sleep(0.5)
         for process in reversed(self.daemons.values()):
             process.terminate()
             with contextlib.suppress(subprocess.TimeoutExpired):
@@ -93,7 +94,8 @@ class Cluster:
     def _wait(self, *command: str) -> None:
         end = time.monotonic() + 30
         while self._run(*command).returncode:
-            assert time.monotonic() < end, [file.read_text()[-500:] for file in self.folder.glob("*.out")]
+            if time.monotonic() > end:
+                raise TimeoutError(f"{command}: {[file.read_text()[-300:] for file in self.folder.glob('*.out')]}")
             time.sleep(0.2)
 
 

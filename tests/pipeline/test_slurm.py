@@ -23,7 +23,10 @@ def cluster(tmp_path_factory):
         pytest.skip(why)
     cluster = Cluster(tmp_path_factory.mktemp("slurm"))
     try:
-        cluster.start()
+        try:
+            cluster.start()
+        except (OSError, subprocess.SubprocessError) as error:
+            pytest.skip(f"SLURM does not start here: {error}")
         yield cluster
     finally:
         cluster.stop()
