@@ -42,7 +42,7 @@ def cancel_jobs(marker: Path) -> None:
     InputError
         SLURM's commands are not there, do not answer, or jobs do not end.
     """
-    hint = f"{marker}: jobs of this folder may be in SLURM's queue"
+    hint = f"{marker}: jobs of this folder may be in SLURM's queue (if there are none, delete this file)"
     wrong, told = "", False
     for attempt in range(PATIENCE):
         if attempt:
