@@ -72,8 +72,7 @@ def main() -> None:
         [data.classes[images["label"][n]] for n in one_a_class],
         {name: shown[name] for name in steps},
     )
-    with replacing(arguments.pictures) as temporary:
-        figure.savefig(temporary, format="png", dpi=110, metadata={"Software": None})
+    plots.save_pictures(figure, arguments.pictures)
 
 
 def explained(

@@ -67,8 +67,7 @@ def main() -> None:
         criterion: [(pictures[index.index.get_loc(row.image_id)], _caption(row)) for row in rows.itertuples()]
         for criterion, rows in ((name, tables.of(lost, criterion=name)) for name in ends["criterion"].unique())
     }
-    with replacing(arguments.folder / "flips.png") as temporary:
-        plots.picture_rows(shown, SHOWN).savefig(temporary, format="png", dpi=110, metadata={"Software": None})
+    plots.save_pictures(plots.picture_rows(shown, SHOWN), arguments.folder / "flips.png")
     with replacing(arguments.folder / "page.md") as temporary:
         temporary.write_text(page(ended["classes"], ended["subgroups"], ended["flips"]))
 

@@ -26,6 +26,12 @@ def save(figure: Figure, path: Path) -> None:
             figure.savefig(temporary, format=kind, metadata=metadata, bbox_inches="tight")
 
 
+def save_pictures(figure: Figure, path: Path) -> None:
+    """Write a figure of pictures as PNG."""
+    with replacing(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=110, metadata={"Software": None})
+
+
 def metric_curves(table: pd.DataFrame, metric: str) -> Figure:
     """Return a metric against the MACs, parameters and filters left, right after each cut and after fine-tuning.
 
