@@ -185,6 +185,7 @@ class Training(Section):
     label_smoothing: Fraction
     ema: Fraction
     select: Literal["best", "best-balanced", "last"]
+    mixup: Annotated[float, Field(ge=0, allow_inf_nan=False)]
     augment: Augment
     balance: Balance
     precision: Literal["32-true", "bf16-mixed"]

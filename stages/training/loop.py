@@ -13,6 +13,7 @@ from lightning_fabric.plugins.environments import LightningEnvironment
 from torch import nn
 from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler, OneCycleLR
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torchvision.transforms.v2 import MixUp
 
 from stages.datasets.store import Prepared, derived_seed
 from stages.errors import InputError
@@ -42,6 +43,8 @@ def fit(
     in `state_file`: a run that was killed goes on after its last whole epoch and ends with the same weights. Rows
     of epochs that an earlier run finished are yielded again, first. With `settings.ema`, a decay, the exponential
     moving average of the weights over updates (after Polyak and Juditsky, 1992) is what is validated, chosen and kept.
+    With `settings.mixup`, pairs of images and their labels are mixed (Zhang et al., 2018, arXiv 1710.09412); an image
+    then counts as one of the class that has the larger share.
 
     Parameters
     ----------
@@ -87,6 +90,7 @@ def fit(
     schedule = _schedule(optimiser, settings, steps, rewound)
     sections = [section and section.model_dump() for section in (settings, distillation, rewound)]
     fingerprint = _fingerprint(network, data, seed, *sections)
+    mix = MixUp(alpha=settings.mixup, num_classes=len(data.classes)) if settings.mixup else None
     averaged = _average(network, settings.ema)
     kept = averaged.module if averaged else network
     history, best = resume.load(state_file, fingerprint, network, optimiser, schedule, averaged)
@@ -113,9 +117,10 @@ def fit(
             images, labels = data.batch(order[step * settings.batch_size : (step + 1) * settings.batch_size])
             images = augment(images.to(device), settings.augment)
             labels = labels.to(device)
+            images, targets = mix(images, labels) if mix else (images, labels)
             batch = architecture.normalise(images)
             logits = model(batch)
-            cost = loss(logits.float(), labels, taught_by(batch), distillation, weights, settings.label_smoothing)
+            cost = loss(logits.float(), targets, taught_by(batch), distillation, weights, settings.label_smoothing)
             fabric_optimiser.zero_grad()
             fabric.backward(cost)
             fabric_optimiser.step()
@@ -123,7 +128,8 @@ def fit(
             if averaged:
                 averaged.update_parameters(network)
             loss_sum += cost.item() * len(labels)
-            correct += (logits.argmax(1) == labels).sum().item()
+            of_class = targets.argmax(1) if mix else labels
+            correct += (logits.argmax(1) == of_class).sum().item()
             seen += len(labels)
         kept.eval()
         with fabric.autocast():

@@ -22,7 +22,8 @@ def loss(
     Parameters
     ----------
     logits : tensor, N x classes
-    labels : int tensor, N
+    labels : int tensor, N, or tensor, N x classes
+        Probabilities, where images are mixed.
     taught : tensor, N x classes, optional
         Logits of the teacher; with `distillation`.
     weights : tensor, classes, optional

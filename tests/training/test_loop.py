@@ -53,7 +53,7 @@ def test_a_network_learns_and_every_parameter_moves(build, architecture, prepare
         {"select": "best"},
         {"select": "last", "schedule": "cosine"},
         {"channels_last": True, "precision": "bf16-mixed"},
-        {"select": "last", "ema": 0.9},
+        {"select": "last", "ema": 0.9, "mixup": 0.2},
     ],
 )
 def test_a_killed_training_goes_on_to_the_same_weights(build, architecture, prepared, settings, tmp_path, changes):
@@ -92,6 +92,42 @@ def test_the_moving_average_of_the_weights_is_what_is_validated_and_kept(
     assert not torch.equal(after_each_update[-1][0], next(trained.parameters()))
     logits, labels = predict(trained, architecture, prepared, prepared.rows("val"), 32)
     assert history[-1]["val_loss"] == pytest.approx(cross_entropy(logits, labels).item(), rel=1e-5)
+
+
+def test_mixup_mixes_pairs_of_images_and_the_loss_of_their_labels(
+    build, architecture, prepared, settings, tmp_path, monkeypatch
+):
+    still = settings(epochs=1).augment.model_copy(update={"flip": False, "shift": 0})
+    network, drawn, seen, said = build("resnet8"), [], [], []
+    batch = prepared.batch
+
+    def spied_batch(rows):
+        images, labels = batch(rows)
+        if network.training:
+            drawn.append((images.clone(), labels))
+        return images, labels
+
+    def spy(module, inputs, output):
+        if module.training:
+            seen.append(inputs[0].detach().clone())
+            said.append(output.detach())
+
+    monkeypatch.setattr(type(prepared), "batch", lambda self, rows: spied_batch(rows))
+    hook = network.register_forward_hook(spy)
+    changes = settings(epochs=1, augment=still, mixup=0.4, label_smoothing=0.0)
+    history = list(fit(network, architecture, prepared, changes, 0, CPU, tmp_path / "state"))
+    hook.remove()
+    shares, costs = [], []
+    for (images, labels), mixed, logits in zip(drawn, seen, said, strict=True):
+        own = architecture.normalise(images).flatten(1)
+        other = own.roll(1, 0)
+        share = ((mixed.flatten(1) - other) * (own - other)).sum() / (own - other).square().sum()
+        torch.testing.assert_close(mixed.flatten(1), share * own + (1 - share) * other, rtol=1e-4, atol=1e-4)
+        two = cross_entropy(logits, labels), cross_entropy(logits, labels.roll(1))
+        shares.append(share.item())
+        costs.append((share * two[0] + (1 - share) * two[1]).item())
+    assert len(set(shares)) == len(shares) and all(0 <= share <= 1 + 1e-6 for share in shares)
+    assert history[0]["train_loss"] == pytest.approx(sum(costs) / len(costs), rel=1e-4)
 
 
 def test_a_state_of_another_training_or_a_broken_one_is_not_used(build, architecture, prepared, settings, tmp_path):
