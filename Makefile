@@ -7,7 +7,7 @@ VENV := .venv
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 READY := $(VENV)/.ready
 
-.PHONY: help env run status test test-slow lint lock clean toy curves sensitivity results-toy bench-data bench-deployment bench-jobs bench-relevance
+.PHONY: help env run status test test-slow lint lock clean toy curves sensitivity results-toy bench-data bench-deployment bench-jobs bench-planning bench-relevance
 
 help:  ## list the targets
 	@grep -hE '^[a-z%-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z%-]+):[^#]*## /\1\t/' | expand -t 18
@@ -69,6 +69,9 @@ bench-data: $(READY)  ## preparing data against a bare loop, loading them agains
 
 bench-deployment: $(READY)  ## a network of half the MACs against the whole: ONNX, PyTorch, training (3 minutes)
 	@python -m benchmarks.deployment
+
+bench-planning: $(READY)  ## Snakemake's plan of studies of 1,000 and 10,000 jobs (2 minutes)
+	@python -m benchmarks.planning
 
 bench-relevance: $(READY)  ## relevance against a training step and zennit's composites (10 minutes)
 	@python -m benchmarks.relevance

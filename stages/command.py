@@ -1,6 +1,7 @@
 """What every command line of the study shares: arguments, log lines, errors as one line and status 2."""
 
 import argparse
+import errno
 import logging
 import sys
 from collections.abc import Callable
@@ -28,12 +29,18 @@ def parser(module: str, description: str | None, **paths: str) -> Parser:
 
 
 def run(main: Callable[[], None]) -> None:
-    """Call `main`; an `InputError` becomes one line on stderr and exit status 2."""
+    """Call `main`; an `InputError` and a full disk become one line on stderr and exit status 2."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stdout)
     try:
         main()
     except InputError as error:
         print(" ".join(str(error).split()), file=sys.stderr)
+        sys.exit(2)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        file = error.filename or Path.cwd()
+        print(f"{file}: {error.strerror}; make room and run it again, what is finished is kept", file=sys.stderr)
         sys.exit(2)
 
 

@@ -4,6 +4,8 @@ import csv
 import hashlib
 import json
 import os
+import re
+import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -36,6 +38,50 @@ def write_rows(path: Path, rows: list[dict[str, Any]]) -> None:
         writer = csv.DictWriter(stream, fieldnames=list(rows[0]), lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
+
+
+def write_tensors(path: Path, tensors: dict, metadata: dict[str, str]) -> None:
+    """Write tensors of torch by name as safetensors.
+
+    Raises
+    ------
+    OSError
+        As other writing does, with `errno` (safetensors has an error of its own).
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
+
+    with replacing(path) as temporary:
+        try:
+            save_file(tensors, temporary, metadata)
+        except SafetensorError as error:
+            if not (number := re.search(r"os error (\d+)", str(error))):
+                raise
+            raise OSError(int(number[1]), os.strerror(int(number[1])), str(path)) from None
+
+
+def is_whole(path: Path) -> bool:
+    """Say whether a file has its end: a machine that went down may have left less than was written.
+
+    By what each kind of file says of its own size: safetensors, npz, parquet, JSON, and text that ends with its line.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        match path.suffix:
+            case ".safetensors":
+                with safe_open(path, "np"):
+                    return True
+            case ".npz":
+                return zipfile.is_zipfile(path)
+            case ".json":
+                return bool(json.loads(path.read_text()))
+        with path.open("rb") as stream:
+            stream.seek(-4, os.SEEK_END)
+            end = stream.read()
+    except (OSError, ValueError, SafetensorError):
+        return False
+    return end == b"PAR1" if path.suffix == ".parquet" else end.endswith(b"\n")
 
 
 def sha256(path: Path) -> str:

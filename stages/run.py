@@ -23,6 +23,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -32,7 +33,7 @@ import yaml
 
 from stages import command, slurm
 from stages.errors import InputError
-from stages.files import digest, sha256, write_json
+from stages.files import digest, is_whole, sha256, write_json
 from stages.params import Params, load
 
 PARAMS = Path("params.yaml")
@@ -68,6 +69,7 @@ def main() -> None:
         delete_outputs(stage)
         for key in keys.values():
             (work_folder() / name / key).mkdir(parents=True, exist_ok=True)
+            delete_broken(work_folder() / name / key)
         # Missing files alone decide. Where a changed rule or list of inputs makes Snakemake rerun a job whose output is
         # there, it leaves out the jobs behind ancient() inputs, and the stage ends without its outputs.
         status = snakemake(stage_command(name, stage, keys, frozen, ["--rerun-triggers", "mtime"]))
@@ -229,6 +231,15 @@ def delete_outputs(stage: dict) -> None:
         shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
 
 
+def delete_broken(folder: Path) -> None:
+    """Delete finished files below a folder that are not whole, so that they are made again."""
+    kinds = {".safetensors", ".npz", ".parquet", ".json", ".csv"}
+    for path in sorted(path for path in folder.rglob("*") if path.suffix in kinds):
+        if not is_whole(path):
+            print(f"{path}: not whole, and made again", file=sys.stderr, flush=True)
+            path.unlink()
+
+
 def stage_command(name: str, stage: dict, keys: dict[str, str], frozen: Path, options: list[str]) -> list[str]:
     """Return the command that runs a stage's rules with frozen params and these further options."""
     configuration = frozen.with_name("run.json")
@@ -274,12 +285,18 @@ def snakemake(arguments: list[str]) -> int:
     # Before the start: what is handled here has its default meaning there, also where a shell ignores it (`nohup … &`).
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, interrupt)
-    process = subprocess.Popen(arguments, env=environment, process_group=0)
+    process = subprocess.Popen(
+        arguments, env=environment, process_group=0, stderr=subprocess.PIPE if on_slurm else None, text=True
+    )
+    if on_slurm:
+        told = threading.Thread(target=slurm.pass_on, args=(process.stderr, lambda: interrupt(signal.SIGINT, None)))
+        told.start()
     dvc = calling_dvc()
     while True:
         try:
             status = process.wait(timeout=0.5)
             if on_slurm:  # where it was killed, its jobs run on
+                told.join(timeout=GRACE)
                 slurm.cancel_jobs(SLURM_USED)
             return status
         except subprocess.TimeoutExpired:

@@ -1,8 +1,12 @@
 """Jobs of this folder in SLURM's queue, where the chosen profile has SLURM run them."""
 
+import contextlib
 import hashlib
+import re
 import subprocess
+import sys
 import time
+from collections.abc import Callable, Iterable
 from functools import cache
 from pathlib import Path
 
@@ -11,6 +15,7 @@ import yaml
 from stages.errors import InputError
 
 PREFIX = "study-" + hashlib.sha256(str(Path.cwd()).encode()).hexdigest()[:8]  # of the names of this folder's jobs
+SUBMITTED = re.compile(r"submitted with SLURM jobid (\d+)")
 PATIENCE = 60  # seconds that cancelled jobs have to end, and a command of SLURM's to answer
 
 
@@ -32,6 +37,24 @@ def chosen(profile: str) -> bool:
         return any((yaml.safe_load(file.read_text()) or {}).get("executor") == "slurm" for file in files)
     except (OSError, AttributeError, yaml.YAMLError) as error:
         raise InputError(f"{profile}: not a profile of Snakemake's: {' '.join(str(error).split())}") from None
+
+
+def pass_on(lines: Iterable[str], stop: Callable[[], None]) -> None:
+    """Pass what Snakemake says on to standard error; where one of its jobs was cancelled, stop.
+
+    Whoever cancels a job (`scancel`) does not want it again, but Snakemake takes it for one that failed and submits it
+    again, as often as `retries` says.
+    """
+    submitted = set()
+    for line in lines:
+        print(line, end="", file=sys.stderr, flush=True)
+        submitted.update(SUBMITTED.findall(line))
+        if line.startswith("Trying to restart job"):
+            with contextlib.suppress(subprocess.SubprocessError):
+                if cancelled := submitted.intersection(_jobs("--states", "CANCELLED")):
+                    names = ", ".join(sorted(cancelled))
+                    print(f"SLURM jobs cancelled: {names}; the study stops, the next run goes on", file=sys.stderr)
+                    stop()
 
 
 def cancel_jobs(marker: Path) -> None:
@@ -66,8 +89,8 @@ def cancel_jobs(marker: Path) -> None:
     raise InputError(f"{hint}, and {wrong}; cancel them (names: {PREFIX}…) and run again")
 
 
-def _jobs() -> list[str]:
-    lines = _answer("squeue", "--me", "--noheader", "--format", "%A %j").splitlines()
+def _jobs(*options: str) -> list[str]:
+    lines = _answer("squeue", "--me", "--noheader", "--format", "%A %j", *options).splitlines()
     pairs = (line.partition(" ") for line in lines)
     return [number for number, _, name in pairs if name.startswith(PREFIX)]
 

@@ -8,11 +8,10 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import nn
 
 from stages.errors import InputError
-from stages.files import replacing
+from stages.files import write_tensors
 
 KEY = "checkpoint"  # several metadata keys would be written in random order and change the file's digest
 
@@ -85,8 +84,7 @@ def save(path: Path, network: nn.Module, architecture: Architecture) -> None:
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
     document = dataclasses.asdict(architecture)
     document["sha256"] = _digest(document, tensors)
-    with replacing(path) as temporary:
-        save_file(tensors, temporary, {KEY: json.dumps(document, sort_keys=True)})
+    write_tensors(path, tensors, {KEY: json.dumps(document, sort_keys=True)})
 
 
 def load(path: Path) -> tuple[nn.Module, Architecture]:

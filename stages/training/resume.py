@@ -5,12 +5,11 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from stages.files import replacing
+from stages.files import write_tensors
 
 Weights = dict[str, torch.Tensor]
 
@@ -34,8 +33,7 @@ def save(
         for name, tensor in members.items()
     }
     document = {"fingerprint": fingerprint, "schedule": schedule.state_dict(), "history": history}
-    with replacing(path) as temporary:
-        save_file(tensors, temporary, {"training": json.dumps(document)})
+    write_tensors(path, tensors, {"training": json.dumps(document)})
 
 
 def load(

@@ -63,8 +63,32 @@ class Cluster:
         self._wait("munge", "--socket", f"{self.folder}/munge", "--no-input")
         self._daemon("slurmctld", "-D", "-i")
         self._wait("scontrol", "ping")
-        self._daemon("slurmd", "-D", "-N", node)
-        self._wait("sh", "-c", "sinfo --noheader --format %T | grep -q idle")
+        self.start_node()
+
+    def start_node(self) -> None:
+        """Start the node and wait until it takes jobs."""
+        self._daemon("slurmd", "-D", "-N", socket.gethostname().split(".")[0])
+        self._wait("sh", "-c", "sinfo --noheader --format %T | grep -qE 'idle|mixed|allocated'")
+
+    def kill_node(self) -> None:
+        """Kill the node's daemon and those of its jobs; the jobs are the caller's to kill."""
+        self.daemons["slurmd"].kill()
+        self.daemons["slurmd"].wait()
+        self._run("pkill", "-KILL", "slurmstepd")
+
+    def state_of_node(self) -> str:
+        """Return what SLURM says of the node, such as down."""
+        return self._run("sinfo", "--noheader", "--format", "%T").stdout.decode().strip()
+
+    def stop_controller(self) -> None:
+        """Kill the controller; its state is on the disk."""
+        self.daemons["slurmctld"].kill()
+        self.daemons["slurmctld"].wait()
+
+    def start_controller(self) -> None:
+        """Start the controller again, with its jobs."""
+        self._daemon("slurmctld", "-D")
+        self._wait("scontrol", "ping")
 
     def stop(self) -> None:
         """End all jobs, then the daemons."""
@@ -112,13 +136,14 @@ CommunicationParameters=NoCtldInAddrAny,NoInAddrAny
 SlurmUser=root
 SlurmdUser=root
 AuthType=auth/munge
-AuthInfo=socket={folder}/munge
+AuthInfo=socket={folder}/munge,cred_expire=5
 CredType=cred/munge
 MailProg=/bin/true
 ProctrackType=proctrack/linuxproc
 TaskPlugin=task/none
 JobAcctGatherType=jobacct_gather/linux
-JobAcctGatherFrequency=5
+JobAcctGatherFrequency=1
+JobAcctGatherParams=OverMemoryKill
 AccountingStorageType=accounting_storage/none
 MpiDefault=none
 SwitchType=switch/none
@@ -129,7 +154,7 @@ ReturnToService=2
 MinJobAge=600
 KillWait=5
 SlurmctldTimeout=10
-SlurmdTimeout=30
+SlurmdTimeout=10
 InactiveLimit=0
 SchedulerType=sched/backfill
 SchedulerParameters=bf_interval=5,sched_min_interval=0,batch_sched_delay=0

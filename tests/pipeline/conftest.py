@@ -1,5 +1,6 @@
 """A study of seconds in a temporary git repository, run by the real DVC and Snakemake."""
 
+import contextlib
 import os
 import re
 import shutil
@@ -12,12 +13,15 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
+from tests.pipeline.cluster import Cluster
+
 ROOT = Path(__file__).resolve().parents[2]
 JOB = re.compile(
     r"^\S+ (prepare(?=:)|(?:train|relevance|prune|evaluate):? (?:\w+ )?seed \d+(?: step \d+)?"
     r"|few_shot \w+ seed \d+ with \d+)",
     re.M,
 )
+SUBMITTED = re.compile(r"submitted with SLURM jobid (\d+) \(log: \S*?/rule_(\w+)/(?:(\S+)/)?\d+\.log\)")
 
 
 class Study:
@@ -41,15 +45,15 @@ class Study:
         assert status is None or answer.returncode == status, f"{command} -> {answer.returncode}\n{answer.stdout}"
         return answer.stdout
 
-    def repro(self, **environment):
-        """Run `dvc repro` and return which jobs ran, such as `prune lrp seed 0 step 1`."""
-        return jobs(self.run("dvc", "repro", **environment))
+    def repro(self, *stages, **environment):
+        """Run `dvc repro` up to some stages, or all, and return which jobs ran, such as `prune lrp seed 0 step 1`."""
+        return jobs(self.run("dvc", "repro", *stages, **environment))
 
-    def start(self, **environment):
+    def start(self, *stages, **environment):
         """Start `dvc repro` in a process group of its own, its output in `repro.log`."""
         with (self.folder / "repro.log").open("w") as log:
             return subprocess.Popen(
-                ["dvc", "repro"], cwd=self.folder, env=self.environment | environment, stdout=log, stderr=log,
+                ["dvc", "repro", *stages], cwd=self.folder, env=self.environment | environment, stdout=log, stderr=log,
                 stdin=subprocess.DEVNULL, start_new_session=True,
             )  # fmt: skip
 
@@ -81,6 +85,13 @@ class Study:
         while self.processes():
             time.sleep(0.05)
 
+    def kill_jobs(self):
+        """Kill the processes that SLURM started in the study's folder."""
+        for process in self.processes():
+            with contextlib.suppress(OSError):
+                if b"SLURM_JOB_ID=" in Path(f"/proc/{process}/environ").read_bytes():
+                    os.kill(process, signal.SIGKILL)
+
     def edit(self, **values):
         """Set dotted keys (with `__` for the dot) in params.yaml, keeping its comments."""
         yaml = YAML()
@@ -95,6 +106,17 @@ class Study:
             section[name] = value
         with path.open("w") as stream:
             yaml.dump(content, stream)
+
+    def edit_profile(self, values, **of_rules):
+        """Set keys of the SLURM profile, and resources of rules."""
+        path = self.folder / "profiles/slurm/config.yaml"
+        content = YAML().load(path.read_text())
+        assert set(values) <= set(content)
+        content |= values
+        for rule, resources in of_rules.items():
+            content["set-resources"][rule] |= resources
+        with path.open("w") as stream:
+            YAML().dump(content, stream)
 
     def commit(self, message):
         """Commit everything git does not ignore."""
@@ -126,6 +148,11 @@ def jobs(output):
     """Return the jobs that a run's output names."""
     found = {match.group(1).replace(":", "") for match in JOB.finditer(output)}
     return {re.sub(r"^(evaluate \S+ seed \d+).*", r"\1", job) for job in found}
+
+
+def rules(output):
+    """Return the rules whose jobs were submitted."""
+    return sorted(rule for _, rule, _ in SUBMITTED.findall(output))
 
 
 def step(criterion, number, seed=0):
@@ -242,3 +269,44 @@ def fresh(tmp_path):
     study.commit("small study")
     yield study
     study.kill_all()
+
+
+@pytest.fixture(scope="session")
+def cluster(tmp_path_factory):
+    """Return a running cluster."""
+    if why := Cluster.missing():
+        pytest.skip(why)
+    cluster = Cluster(tmp_path_factory.mktemp("slurm"))
+    try:
+        try:
+            cluster.start()
+        except (OSError, subprocess.SubprocessError) as error:
+            pytest.skip(f"SLURM does not start here: {error}")
+        yield cluster
+    finally:
+        cluster.stop()
+
+
+@pytest.fixture
+def on_slurm(study, cluster):
+    """Return a copy of the finished study whose jobs SLURM runs, polled often."""
+    study.edit_profile({"slurm-init-seconds-before-status-checks": 6, "latency-wait": 10})
+    path = os.pathsep.join([study.environment["PATH"], "/usr/sbin"])
+    study.environment |= cluster.environment | {"SNAKEMAKE_PROFILE": "profiles/slurm", "PATH": path}
+    return study
+
+
+@pytest.fixture(scope="session")
+def faults():
+    """Return what takes a row of the table of faults; FAULTS names the page that has it, between two comments."""
+    rows = []
+    yield lambda *row: rows.append(row)
+    if rows and (page := os.environ.get("FAULTS")):
+        head = "| fault | what happens | lost | seconds until work goes on |\n| --- | --- | --- | --- |\n"
+        table = head + "".join(
+            f"| {fault} | {what} | {lost} | {seconds:.0f} |\n" for fault, what, lost, seconds in rows
+        )
+        text = Path(page).read_text()
+        Path(page).write_text(
+            re.sub(r"(?s)(<!-- faults -->\n).*(<!-- end -->)", lambda found: found[1] + table + found[2], text)
+        )

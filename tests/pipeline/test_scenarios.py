@@ -23,32 +23,22 @@ def test_s1_new_file_times_run_nothing(study):
 
 def test_s2_an_interrupted_run_goes_on_where_it_was(study):
     study.edit(prune__recalibrate=90)
-    dvc = study.start()
+    dvc = study.start("prune")
     study.wait_for("prune lrp seed 0 step 1")
     os.killpg(dvc.pid, signal.SIGINT)
     assert dvc.wait(timeout=30) != 0
-    again = study.repro()
+    again = study.repro("prune")
     assert "relevance lrp seed 0 step 1" not in again
     assert step("lrp", 2) <= again
 
 
-def test_s4_a_run_that_goes_on_is_named_to_whoever_starts_a_second(study):
-    study.edit(prune__recalibrate=90)
-    first = study.start()
-    study.wait_for("Job stats")
-    output = study.run("python", "-m", "stages.run", "prune", status=2)
-    assert "held by another run: stage prune, process" in output
-    assert len(output.splitlines()) == 1
-    assert first.wait(timeout=120) == 0
-
-
 def test_s4_dvc_told_to_stop_leaves_no_process_behind(study):
     study.edit(prune__recalibrate=90)
-    dvc = study.start()
+    dvc = study.start("prune")
     study.wait_for("prune lrp seed 0 step 1")
     dvc.terminate()
     dvc.wait()
-    again = study.repro()
+    again = study.repro("prune")
     assert "relevance lrp seed 0 step 1" not in again
     assert study.processes() == []
 
@@ -114,8 +104,8 @@ def test_a_rule_written_anew_reruns_nothing_by_itself_and_one_more_step_is_publi
     assert changed != text
     path.write_text(changed)
     study.edit(prune__steps=3)
-    assert study.repro() & (STEPS | step("lrp", 3) | step("weight", 3)) == step("lrp", 3) | step("weight", 3)
-    assert study.run("dvc", "status").strip() == CLEAN
+    assert study.repro("prune") & (STEPS | step("lrp", 3) | step("weight", 3)) == step("lrp", 3) | step("weight", 3)
+    assert study.run("dvc", "status", "prune").strip() == CLEAN
     assert (study.folder / "models/pruned/weight/seed0/step1.safetensors").exists()
 
 
@@ -143,9 +133,9 @@ def test_s12_temporary_experiments_share_steps_through_a_common_work_folder(stud
     shared = {"STUDY_WORK": str(tmp_path / "shared work")}
     study.edit(prune__recalibrate=80)
     study.commit("another recalibration")
-    first = jobs(study.run("dvc", "exp", "run", "--temp", "-S", "prune.steps=1", **shared))
+    first = jobs(study.run("dvc", "exp", "run", "--temp", "-S", "prune.steps=1", "prune", **shared))
     assert first & STEPS == step("lrp", 1) | step("weight", 1)
-    second = jobs(study.run("dvc", "exp", "run", "--temp", "-S", "prune.steps=2", **shared))
+    second = jobs(study.run("dvc", "exp", "run", "--temp", "-S", "prune.steps=2", "prune", **shared))
     assert second & STEPS == step("lrp", 2) | step("weight", 2)
 
 
@@ -153,8 +143,8 @@ def test_s12_temporary_experiments_share_steps_through_a_common_work_folder(stud
 def test_s13_other_kinds_of_links_work(study, kind):
     study.run("dvc", "config", "cache.type", kind)
     study.edit(prune__steps=3)
-    assert study.repro() & (STEPS | step("lrp", 3) | step("weight", 3)) == step("lrp", 3) | step("weight", 3)
-    assert study.run("dvc", "status").strip() == CLEAN
+    assert study.repro("prune") & (STEPS | step("lrp", 3) | step("weight", 3)) == step("lrp", 3) | step("weight", 3)
+    assert study.run("dvc", "status", "prune").strip() == CLEAN
 
 
 def test_another_seed_trains_and_prunes_only_itself(study):
@@ -166,7 +156,7 @@ def test_another_seed_trains_and_prunes_only_itself(study):
 
 def test_an_edit_during_the_run_is_noticed_and_reaches_no_result(study):
     edit_during_a_run(study, prune__recalibrate=70)
-    again = study.repro()
+    again = study.repro("prune")
     assert again >= STEPS
     plan = json.loads(study.read("models/pruned/lrp/seed0/step1.plan.json"))
     assert plan["recalibration"]["images"] == 64  # whole batches of 32 of the 70 asked for
@@ -174,25 +164,13 @@ def test_an_edit_during_the_run_is_noticed_and_reaches_no_result(study):
 
 def test_more_steps_asked_for_during_the_run_are_not_taken_for_done(study):
     edit_during_a_run(study, prune__steps=3)
-    again = study.repro()
+    again = study.repro("prune")
     assert again & (STEPS | step("lrp", 3) | step("weight", 3)) == step("lrp", 3) | step("weight", 3)
-
-
-def test_a_training_killed_between_epochs_goes_on_to_the_same_weights(study, fresh):
-    for each in (study, fresh):
-        each.edit(train__epochs=60)
-    study.start()
-    study.wait_for("epoch 3 of 60")
-    study.kill_all()
-    output = study.run("dvc", "repro", "train")
-    assert "goes on from seed0.training, which an earlier run left" in output
-    fresh.run("dvc", "repro", "train")
-    assert study.files("models/baseline") == fresh.files("models/baseline")
 
 
 def test_no_fine_tuning_is_a_study_too(study):
     study.edit(prune__finetune__epochs=0, prune__recalibrate=0)
-    study.repro()
+    study.repro("prune")
     pruned = study.files("models/pruned/lrp/seed0")
     assert pruned["step2.pruned.safetensors"] == pruned["step2.safetensors"]
 
@@ -296,7 +274,7 @@ def test_an_image_folder_is_a_data_set(fresh, tmp_path):
 def edit_during_a_run(study, **values):
     """Start a run, edit params.yaml in the middle of it, and wait until the run has said so."""
     study.edit(prune__recalibrate=90)
-    study.start()
+    study.start("prune")
     study.wait_for("relevance lrp seed 0 step 1")
     study.edit(**values)
     study.wait_for("params.yaml changed while the stage ran; run it again")
