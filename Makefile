@@ -7,7 +7,7 @@ VENV := .venv
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 READY := $(VENV)/.ready
 
-.PHONY: help env run status test test-slow lint lock clean toy curves sensitivity results-toy bench-data bench-deployment bench-jobs bench-planning bench-relevance
+.PHONY: help env run status test test-slow reliability lint lock clean toy curves sensitivity results-toy bench-data bench-deployment bench-jobs bench-planning bench-relevance bench-scheduling
 
 help:  ## list the targets
 	@grep -hE '^[a-z%-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z%-]+):[^#]*## /\1\t/' | expand -t 18
@@ -46,6 +46,9 @@ lint: $(READY)  ## ruff, snakefmt and snakemake --lint
 	snakefmt --check Snakefile
 	! { snakemake --lint 2>&1 || true; } | grep -E '^ +\* |Error' | grep -v 'Specify a conda environment or container'
 
+reliability: $(READY)  ## every fault of docs/reliability.md, made for real; writes its table (10 minutes, SLURM as root)
+	@FAULTS=docs/reliability.md pytest -m 'slow or fault' tests/pipeline/test_faults.py
+
 toy: $(READY)  ## the toy study of Yeom et al. (2021): table and figure in metrics/toy (15 minutes)
 	@python -m stages.run toy
 
@@ -75,6 +78,9 @@ bench-planning: $(READY)  ## Snakemake's plan of studies of 1,000 and 10,000 job
 
 bench-relevance: $(READY)  ## relevance against a training step and zennit's composites (10 minutes)
 	@python -m benchmarks.relevance
+
+bench-scheduling: $(READY)  ## what SLURM costs a step, with and without groups (10 minutes; needs SLURM)
+	@python -m benchmarks.scheduling
 
 lock:  ## resolve requirements.lock anew from pyproject.toml
 	uv pip compile --universal --python-version 3.11 --extra dev --custom-compile-command "make lock" \

@@ -21,6 +21,8 @@ def replacing(path: Path) -> Iterator[Path]:
     try:
         yield temporary
         temporary.chmod(0o644)  # safetensors makes files that only their owner reads
+        with temporary.open("rb") as stream:
+            os.fsync(stream.fileno())  # else the name may reach the disk before the content
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
@@ -63,8 +65,9 @@ def write_tensors(path: Path, tensors: dict, metadata: dict[str, str]) -> None:
 def is_whole(path: Path) -> bool:
     """Say whether a file has its end: a machine that went down may have left less than was written.
 
-    By what each kind of file says of its own size: safetensors, npz, parquet, JSON, and text that ends with its line.
+    By what each kind of file says of its size: safetensors, npy, npz, parquet, JSON, and text that ends with its line.
     """
+    import numpy as np
     from safetensors import SafetensorError, safe_open
 
     try:
@@ -72,6 +75,8 @@ def is_whole(path: Path) -> bool:
             case ".safetensors":
                 with safe_open(path, "np"):
                     return True
+            case ".npy":
+                return np.load(path, mmap_mode="r") is not None
             case ".npz":
                 return zipfile.is_zipfile(path)
             case ".json":
@@ -79,7 +84,7 @@ def is_whole(path: Path) -> bool:
         with path.open("rb") as stream:
             stream.seek(-4, os.SEEK_END)
             end = stream.read()
-    except (OSError, ValueError, SafetensorError):
+    except (OSError, ValueError, EOFError, SafetensorError):
         return False
     return end == b"PAR1" if path.suffix == ".parquet" else end.endswith(b"\n")
 

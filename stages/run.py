@@ -23,7 +23,6 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -231,13 +230,15 @@ def delete_outputs(stage: dict) -> None:
         shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
 
 
-def delete_broken(folder: Path) -> None:
-    """Delete finished files below a folder that are not whole, so that they are made again."""
-    kinds = {".safetensors", ".npz", ".parquet", ".json", ".csv"}
-    for path in sorted(path for path in folder.rglob("*") if path.suffix in kinds):
-        if not is_whole(path):
-            print(f"{path}: not whole, and made again", file=sys.stderr, flush=True)
-            path.unlink()
+def delete_broken(*folders: Path) -> list[Path]:
+    """Delete files below folders that are not whole, so that they are made again, and return them."""
+    kinds = {".safetensors", ".npy", ".npz", ".parquet", ".json", ".csv"}
+    paths = sorted(path for folder in folders for path in folder.rglob("*") if path.suffix in kinds)
+    broken = [path for path in paths if not is_whole(path)]
+    for path in broken:
+        print(f"{path}: not whole, and made again", file=sys.stderr, flush=True)
+        path.unlink()
+    return broken
 
 
 def stage_command(name: str, stage: dict, keys: dict[str, str], frozen: Path, options: list[str]) -> list[str]:
@@ -288,22 +289,25 @@ def snakemake(arguments: list[str]) -> int:
     process = subprocess.Popen(
         arguments, env=environment, process_group=0, stderr=subprocess.PIPE if on_slurm else None, text=True
     )
-    if on_slurm:
-        told = threading.Thread(target=slurm.pass_on, args=(process.stderr, lambda: interrupt(signal.SIGINT, None)))
-        told.start()
-    dvc = calling_dvc()
+    follower = slurm.Follower(process.stderr, lambda: interrupt(signal.SIGINT, None)) if on_slurm else None
+    dvc, again = calling_dvc(), False
     while True:
         try:
             status = process.wait(timeout=0.5)
-            if on_slurm:  # where it was killed, its jobs run on
-                told.join(timeout=GRACE)
-                slurm.cancel_jobs(SLURM_USED)
-            return status
+            break
         except subprocess.TimeoutExpired:
             if dvc and not dvc.is_running():  # it was killed: nobody would take the outputs
                 interrupt(signal.SIGTERM, None)
+            if follower and not deadline and follower.waits_for_nothing():
+                print("Snakemake has lost its SLURM jobs; it is started again", file=sys.stderr, flush=True)
+                again = True
+                interrupt(signal.SIGINT, None)
             if deadline and time.monotonic() > deadline:  # an interrupt at the wrong moment can leave it waiting
                 interrupt(signal.SIGKILL, None)
+    if follower:  # where Snakemake was killed, its jobs run on
+        follower.join(timeout=GRACE)
+        slurm.cancel_jobs(SLURM_USED)
+    return snakemake(arguments) if again else status
 
 
 def calling_dvc() -> psutil.Process | None:

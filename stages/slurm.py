@@ -5,6 +5,7 @@ import hashlib
 import re
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterable
 from functools import cache
@@ -16,6 +17,7 @@ from stages.errors import InputError
 
 PREFIX = "study-" + hashlib.sha256(str(Path.cwd()).encode()).hexdigest()[:8]  # of the names of this folder's jobs
 SUBMITTED = re.compile(r"submitted with SLURM jobid (\d+)")
+SILENCE = 300  # seconds; Snakemake looks at the queue every 180 at least, and waits 60 for files
 PATIENCE = 60  # seconds that cancelled jobs have to end, and a command of SLURM's to answer
 
 
@@ -39,22 +41,43 @@ def chosen(profile: str) -> bool:
         raise InputError(f"{profile}: not a profile of Snakemake's: {' '.join(str(error).split())}") from None
 
 
-def pass_on(lines: Iterable[str], stop: Callable[[], None]) -> None:
-    """Pass what Snakemake says on to standard error; where one of its jobs was cancelled, stop.
+class Follower(threading.Thread):
+    """Passes what Snakemake says on to standard error, and knows two things of its jobs that it does not.
 
     Whoever cancels a job (`scancel`) does not want it again, but Snakemake takes it for one that failed and submits it
-    again, as often as `retries` says.
+    again, as often as `retries` says: `stop` is called. And where the controller does not answer when Snakemake looks
+    at the queue, its plugin (2.8.0) forgets all jobs and waits for ever.
     """
-    submitted = set()
-    for line in lines:
-        print(line, end="", file=sys.stderr, flush=True)
-        submitted.update(SUBMITTED.findall(line))
-        if line.startswith("Trying to restart job"):
-            with contextlib.suppress(subprocess.SubprocessError):
-                if cancelled := submitted.intersection(_jobs("--states", "CANCELLED")):
-                    names = ", ".join(sorted(cancelled))
-                    print(f"SLURM jobs cancelled: {names}; the study stops, the next run goes on", file=sys.stderr)
-                    stop()
+
+    def __init__(self, lines: Iterable[str], stop: Callable[[], None]):
+        super().__init__(daemon=True)  # a child of a killed Snakemake may hold the pipe
+        self.lines, self.stop = lines, stop
+        self.submitted: set[str] = set()
+        self.heard = time.monotonic()
+        self.start()
+
+    def run(self) -> None:
+        """Follow to the end."""
+        for line in self.lines:
+            print(line, end="", file=sys.stderr, flush=True)
+            self.heard = time.monotonic()
+            self.submitted.update(SUBMITTED.findall(line))
+            if line.startswith("Trying to restart job"):
+                with contextlib.suppress(subprocess.SubprocessError):
+                    if cancelled := self.submitted.intersection(_jobs("--states", "CANCELLED")):
+                        names = ", ".join(sorted(cancelled))
+                        print(f"SLURM jobs cancelled: {names}; the study stops, the next run goes on", file=sys.stderr)
+                        self.stop()
+
+    def waits_for_nothing(self) -> bool:
+        """Say whether Snakemake has been silent for longer than it waits between two looks, and no job is left."""
+        if time.monotonic() - self.heard < SILENCE:
+            return False
+        self.heard = time.monotonic()
+        try:
+            return not _jobs()
+        except subprocess.SubprocessError:
+            return False
 
 
 def cancel_jobs(marker: Path) -> None:

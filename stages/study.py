@@ -2,13 +2,14 @@
 
 By hand::
 
-    python -m stages.study check            # params.yaml against its schema
+    python -m stages.study check            # params.yaml against its schema; files that a crash left without their end
     python -m stages.study status           # which stages are done, and the jobs that would run for the others
     python -m stages.study table            # the table of the last study, and where its plots are
     python -m stages.study export NAME      # its small results to docs/results/NAME, a page to docs/results-NAME.md
     python -m stages.study export NAME --of toy       # the same for toy, curves, sensitivity
 """
 
+import hashlib
 import json
 import platform
 import re
@@ -43,12 +44,23 @@ def main() -> None:
 
 
 def check() -> None:
-    """Refuse a wrong params.yaml, or one whose data are not there, with one line."""
+    """Refuse a wrong params.yaml, or one whose data are not there, with one line; delete files that are not whole.
+
+    A step, what is published of it and DVC's copy of that are one file on the disk: DVC would restore what is broken.
+    """
     source = Path(load(run.PARAMS).data.source)
     if not source.exists():
         raise InputError(
             f"{run.PARAMS}: data.source: {source}: no such file or folder; docs/data.md says where data sets are had"
         )
+    with run.sole_owner("check"):
+        if broken := run.delete_broken(run.work_folder(), Path("data/prepared"), Path("models"), Path("metrics")):
+            for path in Path(_output("dvc", "cache", "dir")).glob("files/md5/??/*"):
+                with path.open("rb") as stream:
+                    found = hashlib.file_digest(stream, "md5").hexdigest()
+                if found != path.parent.name + path.name.removesuffix(".dir"):
+                    path.unlink()
+            print(f"{len(broken)} files were not whole: `dvc repro` makes them again")
 
 
 def status() -> None:

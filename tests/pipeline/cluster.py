@@ -81,8 +81,8 @@ class Cluster:
         return self._run("sinfo", "--noheader", "--format", "%T").stdout.decode().strip()
 
     def stop_controller(self) -> None:
-        """Kill the controller; its state is on the disk."""
-        self.daemons["slurmctld"].kill()
+        """Stop the controller, which leaves its state on the disk."""
+        self.daemons["slurmctld"].terminate()
         self.daemons["slurmctld"].wait()
 
     def start_controller(self) -> None:
