@@ -24,6 +24,9 @@ def replacing(path: Path) -> Iterator[Path]:
         with temporary.open("rb") as stream:
             os.fsync(stream.fileno())  # else the name may reach the disk before the content
         os.replace(temporary, path)
+    except OSError as error:
+        error.filename = error.filename or str(path)  # writing does not name it
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -80,12 +83,13 @@ def is_whole(path: Path) -> bool:
             case ".npz":
                 return zipfile.is_zipfile(path)
             case ".json":
-                return bool(json.loads(path.read_text()))
-        with path.open("rb") as stream:
-            stream.seek(-4, os.SEEK_END)
-            end = stream.read()
-    except (OSError, ValueError, EOFError, SafetensorError):
+                json.loads(path.read_text())
+                return True
+    except (ValueError, EOFError, SafetensorError):  # not OSError: what cannot be read now may be whole
         return False
+    with path.open("rb") as stream:
+        stream.seek(max(0, path.stat().st_size - 4))
+        end = stream.read()
     return end == b"PAR1" if path.suffix == ".parquet" else end.endswith(b"\n")
 
 

@@ -18,6 +18,7 @@ import getpass
 import hashlib
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -39,6 +40,8 @@ PARAMS = Path("params.yaml")
 RUN = Path(".snakemake/study")  # what the running stage leaves for its Snakefile
 SLURM_USED = RUN / "slurm"  # there while jobs of this folder may be in the queue
 LARGE = 64 * 2**20  # bytes from which a digest is remembered by size and modification time
+KINDS = {".safetensors", ".npy", ".npz", ".parquet", ".json", ".csv"}  # of files whose end can be seen
+RESTARTS = 3  # of Snakemake in a run, where it has lost its jobs
 GRACE = 15  # seconds that Snakemake has to end after it was told to
 BESIDE = {  # targets that are no stage; their rules
     "toy": ["toy", "toy_problem"],
@@ -68,7 +71,7 @@ def main() -> None:
         delete_outputs(stage)
         for key in keys.values():
             (work_folder() / name / key).mkdir(parents=True, exist_ok=True)
-            delete_broken(work_folder() / name / key)
+        delete_broken(*(work_folder() / name / key for key in set(keys.values())))
         # Missing files alone decide. Where a changed rule or list of inputs makes Snakemake rerun a job whose output is
         # there, it leaves out the jobs behind ancient() inputs, and the stage ends without its outputs.
         status = snakemake(stage_command(name, stage, keys, frozen, ["--rerun-triggers", "mtime"]))
@@ -223,22 +226,65 @@ def freeze_params(folder: Path) -> Path:
     return Path(shutil.copyfile(PARAMS, folder / "params.yaml"))
 
 
+def stages() -> list[str]:
+    """Return the names of the stages in dvc.yaml."""
+    return list(yaml.safe_load(Path("dvc.yaml").read_text())["stages"])
+
+
+def outputs(stage: dict) -> list[Path]:
+    """Return the files and folders that a stage of dvc.yaml makes."""
+    entries = [*stage["outs"], *stage.get("metrics", [])]
+    return [Path(entry if isinstance(entry, str) else next(iter(entry))) for entry in entries]
+
+
 def delete_outputs(stage: dict) -> None:
     """Delete a stage's outputs, as DVC does before it runs one: a file that is there would be taken for up to date."""
-    for output in [*stage["outs"], *stage.get("metrics", [])]:
-        path = Path(output if isinstance(output, str) else next(iter(output)))
+    for path in outputs(stage):
         shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
 
 
-def delete_broken(*folders: Path) -> list[Path]:
-    """Delete files below folders that are not whole, so that they are made again, and return them."""
-    kinds = {".safetensors", ".npy", ".npz", ".parquet", ".json", ".csv"}
-    paths = sorted(path for folder in folders for path in folder.rglob("*") if path.suffix in kinds)
-    broken = [path for path in paths if not is_whole(path)]
+def delete_broken(*places: Path) -> int:
+    """Delete files that are not whole, so that they are made again; return how many there were.
+
+    A step in the work folder goes with all its files: its jobs have several, and one stands for the rest. What is
+    published of a step, and DVC's copy of that, may be the same file on the disk. DVC takes its copies for right, so
+    those that are not go first.
+
+    Parameters
+    ----------
+    places : Path
+        Files, and folders that are searched; they need not exist.
+    """
+    found = sorted({path for place in places for path in (place, *place.rglob("*"))})
+    broken = [path for path in found if path.suffix in KINDS and path.is_file() and not is_whole(path)]
+    if broken:
+        clean_cache()
     for path in broken:
         print(f"{path}: not whole, and made again", file=sys.stderr, flush=True)
-        path.unlink()
-    return broken
+        step = path.name.partition(".")[0]
+        for part in path.parent.glob(f"{step}.*") if work_folder() in path.parents else [path]:
+            part.unlink(missing_ok=True)
+    return len(broken)
+
+
+def clean_cache() -> None:
+    """Delete what does not have the content that its name says from DVC's cache.
+
+    Raises
+    ------
+    InputError
+        DVC does not say where its cache is.
+    """
+    try:
+        answer = subprocess.run(["dvc", "cache", "dir"], capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError) as error:
+        raise InputError(f"dvc cache dir: {getattr(error, 'stderr', None) or error}") from None
+    for path in Path(answer.stdout.strip()).glob("files/md5/??/*"):
+        if re.fullmatch(r"[0-9a-f]{30}(\.dir)?", path.name):
+            with path.open("rb") as stream:
+                content = hashlib.file_digest(stream, "md5").hexdigest()
+            if content != path.parent.name + path.name.removesuffix(".dir"):
+                path.unlink()
 
 
 def stage_command(name: str, stage: dict, keys: dict[str, str], frozen: Path, options: list[str]) -> list[str]:
@@ -267,14 +313,15 @@ def _command(options: list[str], rules: list[str], target: str) -> list[str]:
     return [sys.executable, "-m", "snakemake", *arguments, "--allowed-rules", *rules, "--", target]
 
 
-def snakemake(arguments: list[str]) -> int:
-    """Run a command of Snakemake to its end and return its exit status."""
+def snakemake(arguments: list[str], restarts: int = RESTARTS) -> int:
+    """Run a command of Snakemake to its end and return its exit status; on SLURM, again where it has lost its jobs."""
     environment = os.environ | {TAG: str(Path.cwd()), "PYTHONUNBUFFERED": "1"}
     process = deadline = None
+    told_to_stop = again = False
     if on_slurm := slurm.chosen(profile()):
         SLURM_USED.touch()
 
-    def interrupt(number, frame):
+    def interrupt(number):
         nonlocal deadline
         deadline = deadline or time.monotonic() + GRACE
         if on_slurm and number != signal.SIGKILL:
@@ -283,31 +330,36 @@ def snakemake(arguments: list[str]) -> int:
             if process:
                 os.killpg(process.pid, number)
 
+    def stop(number, frame):
+        nonlocal told_to_stop
+        told_to_stop = True
+        interrupt(number)
+
     # Before the start: what is handled here has its default meaning there, also where a shell ignores it (`nohup … &`).
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, interrupt)
-    process = subprocess.Popen(
-        arguments, env=environment, process_group=0, stderr=subprocess.PIPE if on_slurm else None, text=True
-    )
-    follower = slurm.Follower(process.stderr, lambda: interrupt(signal.SIGINT, None)) if on_slurm else None
-    dvc, again = calling_dvc(), False
+        signal.signal(number, stop)
+    told = {"stderr": subprocess.PIPE, "text": True, "errors": "replace"} if on_slurm else {}
+    process = subprocess.Popen(arguments, env=environment, process_group=0, **told)
+    follower = slurm.Follower(process.stderr, lambda: stop(signal.SIGINT, None)) if on_slurm else None
+    dvc = calling_dvc()
     while True:
         try:
             status = process.wait(timeout=0.5)
             break
         except subprocess.TimeoutExpired:
             if dvc and not dvc.is_running():  # it was killed: nobody would take the outputs
-                interrupt(signal.SIGTERM, None)
+                interrupt(signal.SIGTERM)
             if follower and not deadline and follower.waits_for_nothing():
-                print("Snakemake has lost its SLURM jobs; it is started again", file=sys.stderr, flush=True)
-                again = True
-                interrupt(signal.SIGINT, None)
+                again = restarts > 0
+                outcome = "it is started again" if again else "run the study again"
+                print(f"Snakemake has lost its SLURM jobs; {outcome}", file=sys.stderr, flush=True)
+                interrupt(signal.SIGINT)
             if deadline and time.monotonic() > deadline:  # an interrupt at the wrong moment can leave it waiting
-                interrupt(signal.SIGKILL, None)
+                interrupt(signal.SIGKILL)
     if follower:  # where Snakemake was killed, its jobs run on
         follower.join(timeout=GRACE)
         slurm.cancel_jobs(SLURM_USED)
-    return snakemake(arguments) if again else status
+    return snakemake(arguments, restarts - 1) if again and not told_to_stop else status
 
 
 def calling_dvc() -> psutil.Process | None:

@@ -53,31 +53,39 @@ class Follower(threading.Thread):
         super().__init__(daemon=True)  # a child of a killed Snakemake may hold the pipe
         self.lines, self.stop = lines, stop
         self.submitted: set[str] = set()
-        self.heard = time.monotonic()
+        self.heard = self.looked = self.seen = time.monotonic()  # a line; the queue; a job in it
         self.start()
 
     def run(self) -> None:
         """Follow to the end."""
         for line in self.lines:
-            print(line, end="", file=sys.stderr, flush=True)
+            self._say(line)
             self.heard = time.monotonic()
             self.submitted.update(SUBMITTED.findall(line))
             if line.startswith("Trying to restart job"):
-                with contextlib.suppress(subprocess.SubprocessError):
+                with contextlib.suppress(OSError, subprocess.SubprocessError):
                     if cancelled := self.submitted.intersection(_jobs("--states", "CANCELLED")):
                         names = ", ".join(sorted(cancelled))
-                        print(f"SLURM jobs cancelled: {names}; the study stops, the next run goes on", file=sys.stderr)
+                        self._say(f"SLURM jobs cancelled: {names}; the study stops, the next run goes on\n")
                         self.stop()
 
     def waits_for_nothing(self) -> bool:
-        """Say whether Snakemake has been silent for longer than it waits between two looks, and no job is left."""
-        if time.monotonic() - self.heard < SILENCE:
+        """Say whether no job has been in the queue, and nothing heard, for longer than Snakemake takes to notice."""
+        now = time.monotonic()
+        if not self.submitted or now - self.looked < PATIENCE:
             return False
-        self.heard = time.monotonic()
+        self.looked = now
         try:
-            return not _jobs()
-        except subprocess.SubprocessError:
-            return False
+            if _jobs():
+                self.seen = now
+        except (OSError, subprocess.SubprocessError):
+            self.seen = now
+        return now - max(self.heard, self.seen) > SILENCE
+
+    @staticmethod
+    def _say(line: str) -> None:
+        with contextlib.suppress(OSError):  # Snakemake must not wait for a terminal that is gone
+            print(line, end="", file=sys.stderr, flush=True)
 
 
 def cancel_jobs(marker: Path) -> None:

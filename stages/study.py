@@ -9,7 +9,6 @@ By hand::
     python -m stages.study export NAME --of toy       # the same for toy, curves, sensitivity
 """
 
-import hashlib
 import json
 import platform
 import re
@@ -44,36 +43,27 @@ def main() -> None:
 
 
 def check() -> None:
-    """Refuse a wrong params.yaml, or one whose data are not there, with one line; delete files that are not whole.
-
-    A step, what is published of it and DVC's copy of that are one file on the disk: DVC would restore what is broken.
-    """
+    """Refuse a wrong params.yaml, or one whose data are not there, with one line; delete files that are not whole."""
     source = Path(load(run.PARAMS).data.source)
     if not source.exists():
         raise InputError(
             f"{run.PARAMS}: data.source: {source}: no such file or folder; docs/data.md says where data sets are had"
         )
+    outputs = [output for name in run.stages() for output in run.outputs(run.read_stage(name))]
     with run.sole_owner("check"):
-        if broken := run.delete_broken(run.work_folder(), Path("data/prepared"), Path("models"), Path("metrics")):
-            for path in Path(_output("dvc", "cache", "dir")).glob("files/md5/??/*"):
-                with path.open("rb") as stream:
-                    found = hashlib.file_digest(stream, "md5").hexdigest()
-                if found != path.parent.name + path.name.removesuffix(".dir"):
-                    path.unlink()
-            print(f"{len(broken)} files were not whole: `dvc repro` makes them again")
+        if count := run.delete_broken(run.work_folder(), *outputs):
+            print(f"{count} files were not whole: `dvc repro` makes them again")
 
 
 def status() -> None:
     """Print, for each stage of dvc.yaml, whether it is done; for the first that is not, the jobs that would run."""
-    import yaml
-
     params = load(run.PARAMS)
     answer = subprocess.run(["dvc", "status", "--json"], capture_output=True, text=True)
     if answer.returncode:
         raise InputError(f"dvc status: {answer.stderr.strip()}")
     changed = json.loads(answer.stdout)
     first = True
-    for name in yaml.safe_load(Path("dvc.yaml").read_text())["stages"]:
+    for name in run.stages():
         if name not in changed:
             print(f"{name}: done")
         elif first:

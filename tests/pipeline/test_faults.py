@@ -194,7 +194,7 @@ def test_a_full_disk_is_named_and_the_study_goes_on_when_there_is_room(study, tm
         assert "No space left on device; make room and run it again, what is finished is kept" in told
         assert "Traceback" not in told
         finished = {path.name for path in disk.glob("prune/*/lrp/seed0/step*.safetensors")}
-        assert finished
+        assert "step1.safetensors" in finished
         assert not list(disk.rglob("*.tmp"))
         subprocess.run(["mount", "-o", "remount,size=64m", disk], check=True)
         begin = time.monotonic()
@@ -214,7 +214,7 @@ def test_a_checkpoint_without_its_end_is_found_and_made_again(study, faults):
     os.truncate(path, path.stat().st_size // 2)  # with it what is published, and DVC's copy: they are one file
     begin = time.monotonic()
     assert "files were not whole" in study.run("python", "-m", "stages.study", "check")
-    assert study.repro("prune") <= {"prune lrp seed 0 step 1"}  # none where DVC's copy is another file
+    assert study.repro("prune") <= step("lrp", 1)  # none where DVC's copy is another file
     assert study.results() == before
     faults("a checkpoint lost its end in a crash", "found by `make run`, restored or made again", "that job",
            time.monotonic() - begin)  # fmt: skip
@@ -224,7 +224,7 @@ def test_a_checkpoint_without_its_end_is_found_and_made_again(study, faults):
     told = study.run("dvc", "repro", "prune")
     assert "step2.safetensors: not whole, and made again" in told
     again = jobs(told)
-    assert again >= {"prune lrp seed 0 step 2"} | step("lrp", 3) | step("weight", 3)
+    assert again >= step("lrp", 2) | step("lrp", 3) | step("weight", 3)
     assert not again & (step("weight", 1) | step("weight", 2))
     published = study.files("models/pruned/lrp/seed0")
     for name in ("step2.safetensors", "step2.plan.json"):
