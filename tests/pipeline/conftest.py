@@ -296,21 +296,19 @@ def on_slurm(study, cluster):
     return study
 
 
-@pytest.fixture(scope="session")
-def faults(request):
-    """Return what takes a row of the table of faults; FAULTS names the page that has it, between two comments.
+@pytest.fixture
+def faults():
+    """Return what writes a row of the table of faults, new or in place of its old one; FAULTS names the page."""
 
-    It is written where all tests that were asked for have passed.
-    """
-    rows = []
-    yield lambda *row: rows.append(row)
-    complete = len(rows) == request.session.testscollected
-    if complete and (page := os.environ.get("FAULTS")):
-        head = "| fault | what happens | lost | seconds until work goes on |\n| --- | --- | --- | --- |\n"
-        table = head + "".join(
-            f"| {fault} | {what} | {lost} | {seconds:.0f} |\n" for fault, what, lost, seconds in rows
-        )
+    def write(fault, what, lost, seconds):
+        if not (page := os.environ.get("FAULTS")):
+            return
         text = Path(page).read_text()
-        Path(page).write_text(
-            re.sub(r"(?s)(<!-- faults -->\n).*(<!-- end -->)", lambda found: found[1] + table + found[2], text)
-        )
+        head, _, rest = text.partition("<!-- faults -->\n")
+        table, _, tail = rest.partition("<!-- end -->")
+        title = ["| fault | what happens | lost | seconds |", "| --- | --- | --- | --- |"]
+        rows = [row for row in table.splitlines()[2:] if not row.startswith(f"| {fault} |")]
+        lines = [*title, *rows, f"| {fault} | {what} | {lost} | {seconds:.0f} |"]
+        Path(page).write_text(f"{head}<!-- faults -->\n" + "\n".join(lines) + f"\n<!-- end -->{tail}")
+
+    return write

@@ -113,7 +113,7 @@ def test_a_job_whose_node_dies_is_queued_again_and_goes_on(on_slurm, cluster, fa
     interrupt(on_slurm, process)
 
 
-@pytest.mark.slow
+@pytest.mark.fault
 def test_scancel_stops_the_study_and_the_next_run_goes_on(on_slurm, faults):
     on_slurm.edit(prune__scores__references_per_class=9, prune__finetune__epochs=EPOCHS, prune__criteria=["lrp"])
     process = on_slurm.start("prune")
@@ -214,7 +214,7 @@ def test_a_checkpoint_without_its_end_is_found_and_made_again(study, faults):
     os.truncate(path, path.stat().st_size // 2)  # with it what is published, and DVC's copy: they are one file
     begin = time.monotonic()
     assert "files were not whole" in study.run("python", "-m", "stages.study", "check")
-    assert study.repro("prune") <= step("lrp", 1)  # none where DVC's copy is another file
+    assert study.repro("prune") <= step("lrp", 1) | step("lrp", 2)  # none where DVC's copy is another file
     assert study.results() == before
     faults("a checkpoint lost its end in a crash", "found by `make run`, restored or made again", "that job",
            time.monotonic() - begin)  # fmt: skip
