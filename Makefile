@@ -46,7 +46,7 @@ lint: $(READY)  ## ruff, snakefmt and snakemake --lint
 	snakefmt --check Snakefile
 	! { snakemake --lint 2>&1 || true; } | grep -E '^ +\* |Error' | grep -v 'Specify a conda environment or container'
 
-reliability: $(READY)  ## every fault of docs/reliability.md, made for real; writes its table (10 minutes, SLURM as root)
+reliability: $(READY)  ## every fault of docs/reliability.md, made for real; writes its table (20 minutes, SLURM as root)
 	@FAULTS=docs/reliability.md pytest -m 'slow or fault' tests/pipeline/test_faults.py
 
 toy: $(READY)  ## the toy study of Yeom et al. (2021): table and figure in metrics/toy (15 minutes)

@@ -90,6 +90,11 @@ def main() -> None:
     sys.exit(status)
 
 
+def stages() -> dict[str, dict]:
+    """Return the stages of dvc.yaml by name, as they are written there."""
+    return yaml.safe_load(Path("dvc.yaml").read_text())["stages"]
+
+
 def read_stage(name: str) -> dict:
     """Return a stage of dvc.yaml with `${…}` filled in from params.yaml.
 
@@ -98,11 +103,11 @@ def read_stage(name: str) -> dict:
     InputError
         There is no such stage.
     """
-    stages = yaml.safe_load(Path("dvc.yaml").read_text())["stages"]
-    if name not in stages:
-        raise InputError(f"dvc.yaml: has no stage {name}; its stages are {', '.join(stages)}")
+    known = stages()
+    if name not in known:
+        raise InputError(f"dvc.yaml: has no stage {name}; its stages are {', '.join(known)}")
     source = load(PARAMS).data.source
-    stage = stages[name]
+    stage = known[name]
     return stage | {"deps": [dep.replace("${data.source}", source) for dep in stage.get("deps", [])]}
 
 
@@ -224,11 +229,6 @@ def freeze_params(folder: Path) -> Path:
     """Copy params.yaml, so that an edit during a run reaches the next run, not half of this; return the copy."""
     folder.mkdir(parents=True, exist_ok=True)
     return Path(shutil.copyfile(PARAMS, folder / "params.yaml"))
-
-
-def stages() -> list[str]:
-    """Return the names of the stages in dvc.yaml."""
-    return list(yaml.safe_load(Path("dvc.yaml").read_text())["stages"])
 
 
 def outputs(stage: dict) -> list[Path]:

@@ -49,7 +49,7 @@ def check() -> None:
         raise InputError(
             f"{run.PARAMS}: data.source: {source}: no such file or folder; docs/data.md says where data sets are had"
         )
-    outputs = [output for name in run.stages() for output in run.outputs(run.read_stage(name))]
+    outputs = [output for stage in run.stages().values() for output in run.outputs(stage)]
     with run.sole_owner("check"):
         if count := run.delete_broken(run.work_folder(), *outputs):
             print(f"{count} files were not whole: `dvc repro` makes them again")

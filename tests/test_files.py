@@ -15,6 +15,7 @@ from stages.files import is_whole, write_rows
 
 def written(folder):
     save_file({"a": torch.arange(100.0), "b": torch.ones(3)}, folder / "a.safetensors")
+    np.save(folder / "a.npy", np.arange(50))
     np.savez(folder / "a.npz", first=np.arange(50), second=np.ones(7))
     pd.DataFrame({"a": range(90)}).to_parquet(folder / "a.parquet")
     (folder / "a.json").write_text(json.dumps({"a": [1, 2, 3]}))

@@ -24,6 +24,7 @@ class Cluster:
             "PATH": f"{os.environ['PATH']}{os.pathsep}/usr/sbin",
         }
         self.daemons = {}
+        self.node = socket.gethostname().split(".")[0]
 
     @staticmethod
     def missing() -> str:
@@ -47,11 +48,10 @@ class Cluster:
         key = self.folder / "munge.key"
         key.write_bytes(os.urandom(1024))
         key.chmod(0o600)
-        node = socket.gethostname().split(".")[0]
         (self.folder / "gres.conf").write_text(
-            f"AutoDetect=off\nNodeName={node} Name=gpu File={self.folder}/gpu[0-1]\n"
+            f"AutoDetect=off\nNodeName={self.node} Name=gpu File={self.folder}/gpu[0-1]\n"
         )
-        (self.folder / "slurm.conf").write_text(CONFIGURATION.format(folder=self.folder, node=node,
+        (self.folder / "slurm.conf").write_text(CONFIGURATION.format(folder=self.folder, node=self.node,
                                                                      port=PORT, node_port=PORT + 1))  # fmt: skip
         SYSTEM.mkdir(exist_ok=True)
         for name in FILES:
@@ -67,7 +67,7 @@ class Cluster:
 
     def start_node(self) -> None:
         """Start the node and wait until it takes jobs."""
-        self._daemon("slurmd", "-D", "-N", socket.gethostname().split(".")[0])
+        self._daemon("slurmd", "-D", "-N", self.node)
         self._wait("sh", "-c", "sinfo --noheader --format %T | grep -qE 'idle|mixed|allocated'")
 
     def kill_node(self) -> None:

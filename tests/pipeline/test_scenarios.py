@@ -139,8 +139,9 @@ def test_s12_temporary_experiments_share_steps_through_a_common_work_folder(stud
     assert second & STEPS == step("lrp", 2) | step("weight", 2)
 
 
-def test_s13_another_kind_of_links_works(study):
-    study.run("dvc", "config", "cache.type", "symlink")
+@pytest.mark.parametrize("kind", ["symlink", "copy"])
+def test_s13_other_kinds_of_links_work(study, kind):
+    study.run("dvc", "config", "cache.type", kind)
     study.edit(prune__steps=3)
     assert study.repro("prune") & (STEPS | step("lrp", 3) | step("weight", 3)) == step("lrp", 3) | step("weight", 3)
     assert study.run("dvc", "status", "prune").strip() == CLEAN
