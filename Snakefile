@@ -83,6 +83,18 @@ def code(stage, *parts):
     return [content(f"stages/{part}") for part in [f"{stage}.py", *parts, *shared]]
 
 
+def started(wildcards, threads, resources):
+    """Return what starts the processes that share a job, one a GPU: as many as the profile says, or one.
+
+    `tasks_per_node` is their number, on each of `nodes`; with `mpi: srun` SLURM starts them, and has to where nodes are several.
+    """
+    processes = resources.get("tasks_per_node", 1)
+    if resources.get("mpi"):
+        step = f"--nodes={resources.get('nodes', 1)} --ntasks-per-node={processes} --cpus-per-task={threads}"
+        return f"{resources.mpi} {step} python"
+    return f"STUDY_PROCESSES={processes} python" if processes > 1 else "python"
+
+
 @cache
 def content(file):
     """Return the SHA-256 of a file or folder; of one that is not there yet, nothing."""
@@ -176,8 +188,10 @@ rule train:
     threads: STUDY.train.threads
     resources:
         gpu=1,
+    params:
+        python=started,
     shell:
-        "python -m stages.train --params {input.study:q} --data data/prepared --seed {wildcards.seed}"
+        "{params.python} -m stages.train --params {input.study:q} --data data/prepared --seed {wildcards.seed}"
         " --checkpoint {output.checkpoint:q} --history {output.history:q} 2>&1 | tee {log:q}"
 
 
@@ -194,8 +208,10 @@ rule relevance:
     threads: STUDY.prune.finetune.threads
     resources:
         gpu=1,
+    params:
+        python=started,
     shell:
-        "python -m stages.relevance --params {input.study:q} --data data/prepared --criterion {wildcards.criterion}"
+        "{params.python} -m stages.relevance --params {input.study:q} --data data/prepared --criterion {wildcards.criterion}"
         " --seed {wildcards.seed} --step {wildcards.step}"
         " --checkpoint {input.checkpoint:q} --scores {output.scores:q}"
         " --diagnostics {output.diagnostics:q} 2>&1 | tee {log:q}"
@@ -219,8 +235,10 @@ rule prune:
     threads: STUDY.prune.finetune.threads
     resources:
         gpu=1,
+    params:
+        python=started,
     shell:
-        "python -m stages.prune --params {input.study:q} --data data/prepared --criterion {wildcards.criterion}"
+        "{params.python} -m stages.prune --params {input.study:q} --data data/prepared --criterion {wildcards.criterion}"
         " --seed {wildcards.seed} --step {wildcards.step} --unpruned {input.unpruned:q} --checkpoint {input.checkpoint:q}"
         " --scores {input.scores:q} --before {input.before:q} --plan {output.plan:q} --pruned {output.pruned:q}"
         " --finetuned {output.finetuned:q} --history {output.history:q} 2>&1 | tee {log:q}"

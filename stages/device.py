@@ -1,12 +1,20 @@
-"""Where tensors live. The device is no parameter of the study: it comes from the environment."""
+"""Where tensors live and how many processes share a job: no parameters of the study, but from the environment."""
 
+from __future__ import annotations
+
+import logging
 import os
+from typing import TYPE_CHECKING
 
 import torch
 
 from stages.errors import InputError
 
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+
 VARIABLE = "STUDY_DEVICE"
+PROCESSES = "STUDY_PROCESSES"
 
 
 def chosen() -> torch.device:
@@ -32,3 +40,55 @@ def prepare(threads: int) -> torch.device:
     torch.backends.cudnn.benchmark = False
     torch.use_deterministic_algorithms(True, warn_only=True)
     return chosen()
+
+
+def processes() -> tuple[int, int]:
+    """Return how many processes a node share this job, and how many nodes.
+
+    Several tasks of one `srun` are such processes; without it, STUDY_PROCESSES says how many to start on this machine.
+
+    Raises
+    ------
+    InputError
+        STUDY_PROCESSES is no number, or more than there are GPUs.
+    """
+    if (tasks := int(os.environ.get("SLURM_STEP_NUM_TASKS", 1))) > 1:
+        nodes = int(os.environ["SLURM_STEP_NUM_NODES"])
+        return tasks // nodes, nodes
+    given = os.environ.get(PROCESSES, "1")
+    if not given.isdecimal() or not int(given):
+        raise InputError(f"{PROCESSES}: {given!r} is no number of processes; 1 or more would be")
+    if chosen().type == "cuda" and int(given) > torch.cuda.device_count():
+        raise InputError(f"{PROCESSES}: {given} processes, one a GPU, and torch finds {torch.cuda.device_count()} here")
+    return int(given), 1
+
+
+def fabric(threads: int, precision: str = "32-true") -> Fabric:
+    """Do as `prepare`; return Lightning Fabric, launched, for this process or all that share the job.
+
+    From here on every process runs the same code, each on its device (`fabric.device`); only the first writes and logs.
+
+    Parameters
+    ----------
+    threads : int
+        Of each process.
+    """
+    from lightning_fabric import Fabric
+    from lightning_fabric.plugins.environments import LightningEnvironment, SLURMEnvironment
+
+    where = chosen()
+    per_node, nodes = processes()
+    by_srun = int(os.environ.get("SLURM_STEP_NUM_TASKS", 1)) > 1
+    made = Fabric(
+        accelerator=where.type,
+        devices=per_node,
+        num_nodes=nodes,
+        strategy="ddp" if per_node * nodes > 1 else "auto",
+        precision=precision,
+        plugins=[SLURMEnvironment() if by_srun else LightningEnvironment()],
+    )
+    made.launch()
+    prepare(threads)
+    if not made.is_global_zero:
+        logging.disable(logging.INFO)
+    return made

@@ -56,14 +56,16 @@ def main() -> None:
     log = command.logger("prune", arguments.criterion, "seed", arguments.seed, "step", arguments.step)
     data = store.load(arguments.data)
     data.refuse_unknown(params.guarded_classes(), "prune.guard.metric")
-    where = device.prepare(params.finetune.threads)
+    fabric = device.fabric(params.finetune.threads, params.finetune.precision)
+    where = fabric.device
     seed = derived_seed(arguments.seed, arguments.step)
     network, architecture = checkpoint.load(arguments.checkpoint)
     named = {"criterion": arguments.criterion, "seed": arguments.seed, "step": arguments.step}
     if arguments.before and (before := _read_plan(arguments.before))["stopped_by"]:
-        log.info("the chain ended before: %s", before["stopped_by"])
-        write_json(arguments.plan, repeated(before) | named)
-        _publish_again(arguments, network, architecture, data, params)
+        if fabric.is_global_zero:
+            log.info("the chain ended before: %s", before["stopped_by"])
+            write_json(arguments.plan, repeated(before) | named)
+            _publish_again(arguments, network, architecture, data, params)
         return
     scores = _load_scores(arguments.scores, network, params)
 
@@ -71,7 +73,8 @@ def main() -> None:
     network, architecture, plan = cut(network, architecture, scores, params, coupled, arguments.step)
     recalibration = _recalibrate(network.to(where), architecture, data, params, seed)
     plan |= {**named, "recalibration": recalibration}
-    checkpoint.save(arguments.pruned, network, architecture)
+    if fabric.is_global_zero:
+        checkpoint.save(arguments.pruned, network, architecture)
     log.info(
         "%d channels removed, %.1f %% of the %s gone; %d params and %d MACs are left",
         len(plan["removed"]), 100 * plan["reached"], plan["unit"], plan["after"]["params"], plan["after"]["macs"],
@@ -87,11 +90,13 @@ def main() -> None:
     state_file = arguments.finetuned.with_suffix(".training")
     teacher = checkpoint.load(arguments.unpruned)[0].to(where) if params.distillation else None
     for row in fit(
-        network, architecture, data, params.finetune, seed, where, state_file,
+        network, architecture, data, params.finetune, seed, fabric, state_file,
         teacher=teacher, distillation=params.distillation, rewound=study.train,
     ):  # fmt: skip
         history.append(row)
         log.info("epoch %d of %d: validation accuracy %.4f", row["epoch"], params.finetune.epochs, row["val_accuracy"])
+    if not fabric.is_global_zero:
+        return
     plan |= _limits(network.to(where), arguments.unpruned, data, params, plan)
     if plan["stopped_by"]:
         log.info("the chain ends: %s", plan["stopped_by"])

@@ -34,7 +34,9 @@ def main() -> None:
     parser.add_argument("--step", type=int, required=True, help="of the study, from 1")
     arguments = parser.parse_args()
     params = load(arguments.params).prune
-    where = device.prepare(params.finetune.threads)
+    threads = params.finetune.threads
+    fabric = device.fabric(threads) if device.processes() != (1, 1) else None
+    where = fabric.device if fabric else device.prepare(threads)
     data = store.load(arguments.data)
     network, architecture = checkpoint.load(arguments.checkpoint)
     network = network.to(where)
@@ -43,12 +45,16 @@ def main() -> None:
     def drawn_by(seed: int) -> tuple[Scores, Relevance | None]:
         own_seed = derived_seed(seed, arguments.step)
         with naming(arguments.checkpoint):
-            return scored(arguments.criterion, network, architecture, data, names, params.scores, seed, own_seed)
+            return scored(
+                arguments.criterion, network, architecture, data, names, params.scores, seed, own_seed, fabric
+            )
 
     scores, relevance = drawn_by(arguments.seed)
     found = {"overlap": None, "layers": dead(scores)}
     if arguments.criterion not in UNSEEING:
         found["overlap"] = lowest_overlap(scores, drawn_by(derived_seed(arguments.seed, REDRAWN))[0])
+    if fabric and not fabric.is_global_zero:
+        return
     if relevance:
         for name, values in conservation(relevance).items():
             found["layers"][name] |= values

@@ -32,7 +32,7 @@ def main() -> None:
     data.refuse_unknown(params.prune.guarded_classes(), "prune.guard.metric")
     for key, section in (("train", params.train), ("prune.finetune", params.prune.finetune)):
         balance.refuse_unknown(section.balance.sampling, data.classes, f"{key}.balance.sampling")
-    where = device.prepare(params.train.threads)
+    fabric = device.fabric(params.train.threads, params.train.precision)
     torch.manual_seed(arguments.seed)
     architecture = _architecture(params, data)
     network = architectures.build(architecture.name, architecture.stem, len(data.classes), architecture.image_size)
@@ -45,7 +45,9 @@ def main() -> None:
         history = [row_of_untrained(network.eval(), architecture, data, params.train.batch_size)]
     else:
         _pretrain(network, params)
-        history = _train(network, architecture, data, params, arguments, where, log)
+        history = _train(network, architecture, data, params, arguments, fabric, log)
+    if not fabric.is_global_zero:
+        return
     checkpoint.save(arguments.checkpoint, network, architecture)
     write_rows(arguments.history, history)
     kept = chosen(history, params.train.select)
@@ -87,14 +89,16 @@ def _pretrain(network: torch.nn.Module, params: Params) -> None:
         foreign.adopt(network, tensors, pretrained.path, new_head=True)
 
 
-def _train(network, architecture, data, params, arguments, where, log) -> list[dict[str, float]]:
+def _train(network, architecture, data, params, arguments, fabric, log) -> list[dict[str, float]]:
     from stages.training.loop import fit
 
     state_file = arguments.checkpoint.with_suffix(".training")
+    if fabric.world_size > 1:
+        log.info("%d processes share each batch of %d", fabric.world_size, params.train.batch_size)
     if state_file.exists():
         log.info("goes on from %s, which an earlier run left", state_file.name)
     history = []
-    for row in fit(network, architecture, data, params.train, arguments.seed, where, state_file):
+    for row in fit(network, architecture, data, params.train, arguments.seed, fabric, state_file):
         history.append(row)
         log.info(
             "epoch %d of %d: train loss %.3f, validation loss %.3f, accuracy %.4f",

@@ -52,11 +52,14 @@ class Prepared:
         """Return the positions of the images of a split, ascending."""
         return np.flatnonzero(self.index["split"].to_numpy() == split)
 
+    def labels(self, rows: np.ndarray) -> torch.Tensor:
+        """Return the labels of images, int64, N."""
+        return torch.from_numpy(self.index["label"].to_numpy()[rows])
+
     def batch(self, rows: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the images as float32 in [0, 1], N x 3 x H x W, and their labels, int64, N."""
         pixels = torch.from_numpy(np.ascontiguousarray(self.images[rows]))
-        labels = torch.from_numpy(self.index["label"].to_numpy()[rows])
-        return pixels.permute(0, 3, 1, 2).contiguous().float().div_(255), labels
+        return pixels.permute(0, 3, 1, 2).contiguous().float().div_(255), self.labels(rows)
 
     def batches(self, rows: np.ndarray, size: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         """Yield `batch` for consecutive `size` of the rows."""

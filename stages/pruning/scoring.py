@@ -1,5 +1,10 @@
 """Scores by a criterion as params.yaml describes it: reference images drawn, rules chosen, layers normalised."""
 
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
 import numpy as np
 import torch
 from torch import nn
@@ -7,11 +12,16 @@ from torch import nn
 from stages.attribution.composites import Rules
 from stages.attribution.filters import Start, from_class
 from stages.datasets.store import Prepared
+from stages.networks import sharing
+from stages.networks.architectures import filters
 from stages.networks.checkpoint import Architecture
 from stages.networks.predict import predict
 from stages.params import Lrp
 from stages.params import Scores as Settings
-from stages.pruning.criteria import UNSEEING, References, Relevance, Scores, finish, relevance, score
+from stages.pruning.criteria import CRITERIA, UNSEEING, References, Relevance, Scores, finish, relevance
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
 
 
 def scored(
@@ -23,8 +33,11 @@ def scored(
     settings: Settings,
     seed: int,
     own_seed: int,
+    fabric: Fabric | None = None,
 ) -> tuple[Scores, Relevance | None]:
     """Return one score a filter of the named layers, and for LRP what it found.
+
+    The processes of `fabric`, if any, look at a part of the reference images each, and all return the sums.
 
     Parameters
     ----------
@@ -40,7 +53,7 @@ def scored(
     ValueError
         A score is not finite, or the criterion does not exist for the network.
     """
-    drawn = () if criterion in UNSEEING else _reference_images(network, architecture, data, settings, seed)
+    drawn = () if criterion in UNSEEING else _reference_images(network, architecture, data, settings, seed, fabric)
     device = next(network.parameters()).device
     references = References(
         drawn,
@@ -52,13 +65,27 @@ def scored(
         settings.integration_steps,
     )
     normalisation = settings.normalisation[criterion]
+    if criterion in UNSEEING:
+        return finish(criterion, CRITERIA[criterion](network, names, references), normalisation), None
+
+    def total(scores: Scores) -> Scores:
+        nothing = {name: torch.zeros(filters(network.get_submodule(name))) for name in names}  # of no reference image
+        return {name: sharing.total(values, fabric) for name, values in (nothing | scores).items()}
+
     if criterion != "lrp":
-        return score(criterion, network, references, normalisation, names), None
+        return finish(criterion, total(CRITERIA[criterion](network, names, references)), normalisation), None
     found = relevance(network, names, references)
+    found = replace(
+        found,
+        scores=total(found.scores),
+        signed=total(found.signed),
+        absolute=total(found.absolute),
+        started=sharing.total(torch.tensor(found.started, dtype=torch.float64), fabric).item(),
+    )
     return finish(criterion, found.scores, normalisation), found
 
 
-def _reference_images(network, architecture, data, settings, seed):
+def _reference_images(network, architecture, data, settings, seed, fabric):
     device = next(network.parameters()).device
 
     def correct(rows: np.ndarray) -> np.ndarray:
@@ -67,7 +94,7 @@ def _reference_images(network, architecture, data, settings, seed):
 
     accept = correct if settings.correct_only else None
     rows = data.references(settings.references_per_class, seed, settings.classes, accept)
-    for images, labels in data.batches(rows, settings.batch_size):
+    for images, labels in data.batches(rows[sharing.part(len(rows), fabric)], settings.batch_size):
         yield architecture.normalise(images.to(device)), labels.to(device)
 
 

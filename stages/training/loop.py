@@ -1,15 +1,18 @@
 """Training: batches from the prepared array, stochastic gradient descent, one row of history an epoch."""
 
+from __future__ import annotations
+
+import contextlib
+import copy
 import hashlib
 import json
 import math
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
-from lightning_fabric import Fabric
-from lightning_fabric.plugins.environments import LightningEnvironment
 from torch import nn
 from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler, OneCycleLR
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
@@ -17,12 +20,16 @@ from torchvision.transforms.v2 import MixUp
 
 from stages.datasets.store import Prepared, derived_seed
 from stages.errors import InputError
+from stages.networks import sharing
 from stages.networks.checkpoint import Architecture
 from stages.params import Distillation, Training
 from stages.training import balance, resume
-from stages.training.augment import augment
+from stages.training.augment import Draws, augment
 from stages.training.loss import loss
 from stages.training.validation import chosen, row_of_untrained, validate
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
 
 
 def fit(
@@ -31,7 +38,7 @@ def fit(
     data: Prepared,
     settings: Training,
     seed: int,
-    device: torch.device,
+    fabric: Fabric,
     state_file: Path,
     teacher: nn.Module | None = None,
     distillation: Distillation | None = None,
@@ -46,10 +53,17 @@ def fit(
     With `settings.mixup`, pairs of images and their labels are mixed (Zhang et al., 2018, arXiv 1710.09412); an image
     then counts as one of the class that has the larger share.
 
+    The processes of `fabric` share each batch evenly (DistributedDataParallel: Li et al., 2020, arXiv 2006.15704): what
+    is drawn for an image, its partner in mixup and the mean gradient are those of one process, up to rounding. On GPUs
+    batch norms see the whole batch (SyncBatchNorm); elsewhere each process normalises its own part, and the statistics
+    of the first are kept. Each draws its own dropout, and `settings.balance.loss` weighs each part by itself.
+
     Parameters
     ----------
     network : nn.Module
-        As built or loaded; moved to `device` and back to the CPU.
+        As built or loaded, the same in every process; moved to the device of `fabric` and back to the CPU.
+    fabric : Fabric
+        Launched, with the precision of the training; see `stages.device.fabric`.
     state_file : Path
         Deleted when training ends. A state of another training (other settings, weights, data or seed) is not used.
     teacher, distillation : optional
@@ -61,7 +75,7 @@ def fit(
     Raises
     ------
     InputError
-        The training diverged.
+        The training diverged, or its batches cannot be shared evenly.
 
     Yields
     ------
@@ -75,13 +89,17 @@ def fit(
         yield row_of_untrained(network.eval(), architecture, data, settings.batch_size)
         return
     rows, sampling = data.rows("train"), settings.balance.sampling
-    of_rows = torch.from_numpy(data.index["label"].to_numpy()[rows])
-    steps = max(1, len(balance.epoch(of_rows, data.classes, sampling)) // settings.batch_size)
+    of_rows = data.labels(rows)
+    images_an_epoch = len(balance.epoch(of_rows, data.classes, sampling))
+    steps, size = max(1, images_an_epoch // settings.batch_size), min(settings.batch_size, images_an_epoch)
+    if size % fabric.world_size:
+        raise InputError(f"batch_size: {size} images cannot be shared evenly by {fabric.world_size} processes")
+    device = fabric.device
     weights = balance.loss_weights(of_rows, settings.balance.loss)
     weights = None if weights is None else weights.float().to(device)
-    network.to(device, memory_format=architecture.memory_format).train()
+    trained = _for_training(network, fabric).to(device, memory_format=architecture.memory_format).train()
     optimiser = torch.optim.SGD(
-        network.parameters(),
+        trained.parameters(),
         settings.learning_rate,
         momentum=settings.momentum,
         weight_decay=settings.weight_decay,
@@ -89,16 +107,16 @@ def fit(
     )
     schedule = _schedule(optimiser, settings, steps, rewound)
     sections = [section and section.model_dump() for section in (settings, distillation, rewound)]
-    fingerprint = _fingerprint(network, data, seed, *sections)
+    fingerprint = _fingerprint(trained, data, seed, *sections)
     mix = MixUp(alpha=settings.mixup, num_classes=len(data.classes)) if settings.mixup else None
-    averaged = _average(network, settings.ema)
-    kept = averaged.module if averaged else network
-    history, best = resume.load(state_file, fingerprint, network, optimiser, schedule, averaged)
+    averaged = _average(trained, settings.ema)
+    kept = averaged.module if averaged else trained
+    history, best = resume.load(state_file, fingerprint, trained, optimiser, schedule, averaged)
     yield from history
-
-    alone = LightningEnvironment()  # one process, also where a job of SLURM's may have more
-    fabric = Fabric(accelerator=device.type, devices=1, precision=settings.precision, plugins=[alone])
-    model, fabric_optimiser = fabric.setup(network, optimiser)
+    model, fabric_optimiser = fabric.setup(trained, optimiser)
+    ahead = 1 if mix else 0  # the partner of the first own image is the one before it, or the last
+    share = sharing.part(size, fabric)
+    own = torch.arange(share.start - ahead, share.stop) % size
 
     @torch.no_grad()
     def taught_by(batch: torch.Tensor) -> torch.Tensor | None:
@@ -114,26 +132,29 @@ def fit(
         model.train()
         loss_sum = correct = seen = 0
         for step in range(steps):
-            images, labels = data.batch(order[step * settings.batch_size : (step + 1) * settings.batch_size])
-            images = augment(images.to(device), settings.augment)
+            images, labels = data.batch(order[step * size : (step + 1) * size][own.numpy()])
+            images = augment(images.to(device), settings.augment, Draws(size, own))
             labels = labels.to(device)
-            images, targets = mix(images, labels) if mix else (images, labels)
+            images, targets = (part[ahead:] for part in mix(images, labels)) if mix else (images, labels)
             batch = architecture.normalise(images)
-            logits = model(batch)
+            with _own_randomness(fabric, seed, epoch, step):
+                logits = model(batch)
             cost = loss(logits.float(), targets, taught_by(batch), distillation, weights, settings.label_smoothing)
             fabric_optimiser.zero_grad()
             fabric.backward(cost)
             fabric_optimiser.step()
             schedule.step()
             if averaged:
-                averaged.update_parameters(network)
-            loss_sum += cost.item() * len(labels)
+                averaged.update_parameters(trained)
+            loss_sum += cost.item() * len(batch)
             of_class = targets.argmax(1) if mix else labels
             correct += (logits.argmax(1) == of_class).sum().item()
-            seen += len(labels)
-        kept.eval()
+            seen += len(batch)
+        sums = torch.tensor([loss_sum, correct, seen], dtype=torch.float64)
+        loss_sum, correct, seen = sharing.total(sums, fabric).tolist()
+        sharing.take_buffers_of_first(kept.eval(), fabric)
         with fabric.autocast():
-            validation = validate(kept, architecture, data, settings.batch_size)
+            validation = validate(kept, architecture, data, settings.batch_size, fabric)
         row = {
             "epoch": epoch,
             "learning_rate": schedule.get_last_lr()[0],
@@ -153,12 +174,32 @@ def fit(
         history.append(row)
         if settings.select != "last" and chosen(history, settings.select) is row:
             best = {name: tensor.detach().cpu().clone() for name, tensor in kept.state_dict().items()}
-        if epoch < settings.epochs:
-            resume.save(state_file, fingerprint, network, optimiser, schedule, history, best, averaged)
+        if epoch < settings.epochs and fabric.is_global_zero:
+            resume.save(state_file, fingerprint, trained, optimiser, schedule, history, best, averaged)
         yield row
     network.load_state_dict(best or kept.state_dict())
     network.to("cpu").eval()
-    state_file.unlink(missing_ok=True)
+    if fabric.is_global_zero:
+        state_file.unlink(missing_ok=True)
+
+
+def _for_training(network: nn.Module, fabric: Fabric) -> nn.Module:
+    """Return what is trained: the network, or a copy whose batch norms see what all processes have (CUDA alone can)."""
+    if fabric.world_size > 1 and fabric.device.type == "cuda":
+        return nn.SyncBatchNorm.convert_sync_batchnorm(copy.deepcopy(network))
+    return network
+
+
+@contextlib.contextmanager
+def _own_randomness(fabric: Fabric, *parts: int) -> Iterator[None]:
+    """Let each of several processes draw its own dropout, and leave what they draw together as it is."""
+    if fabric.world_size == 1:
+        yield
+        return
+    devices = [fabric.device] if fabric.device.type == "cuda" else []
+    with torch.random.fork_rng(devices):
+        torch.manual_seed(derived_seed(*parts, fabric.global_rank))
+        yield
 
 
 def _average(network: nn.Module, decay: float) -> AveragedModel | None:

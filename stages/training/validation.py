@@ -1,5 +1,9 @@
 """How a network does on the validation split, and which epoch is the best there."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 from torch import nn
 from torch.nn.functional import cross_entropy
 
@@ -8,10 +12,18 @@ from stages.networks.checkpoint import Architecture
 from stages.networks.predict import predict
 from stages.reporting.metrics import balanced_accuracy
 
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
 
-def validate(network: nn.Module, architecture: Architecture, data: Prepared, batch_size: int) -> dict[str, float]:
-    """Return val_loss (mean cross-entropy, nats), val_accuracy and val_balanced_accuracy of a network in eval mode."""
-    logits, labels = predict(network, architecture, data, data.rows("val"), batch_size)
+
+def validate(
+    network: nn.Module, architecture: Architecture, data: Prepared, batch_size: int, fabric: Fabric | None = None
+) -> dict[str, float]:
+    """Return val_loss (mean cross-entropy, nats), val_accuracy and val_balanced_accuracy of a network in eval mode.
+
+    The processes of `fabric`, if any, take a part of the images each, and all return the same.
+    """
+    logits, labels = predict(network, architecture, data, data.rows("val"), batch_size, fabric)
     predicted = logits.argmax(1)
     return {
         "val_loss": cross_entropy(logits, labels).item(),

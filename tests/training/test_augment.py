@@ -52,7 +52,7 @@ def drawn(monkeypatch):
 
     def give(*draws):
         waiting = iter(draws)
-        monkeypatch.setattr(module, "_uniform", lambda count, low, high, like: torch.tensor(next(waiting)))
+        monkeypatch.setattr(module.Draws, "uniform", lambda self, low, high, like: torch.tensor(next(waiting)))
 
     return give
 

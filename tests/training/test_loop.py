@@ -4,6 +4,8 @@ import itertools
 
 import pytest
 import torch
+from lightning_fabric import Fabric
+from lightning_fabric.plugins.environments import LightningEnvironment
 from torch.nn.functional import cross_entropy
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
@@ -13,7 +15,9 @@ from stages.params import Balance, Distillation
 from stages.training import loss as losses
 from stages.training.loop import fit
 
-CPU = torch.device("cpu")
+
+def alone(settings):
+    return Fabric(accelerator="cpu", devices=1, precision=settings.precision, plugins=[LightningEnvironment()])
 
 
 @pytest.fixture
@@ -26,7 +30,7 @@ def settings(params):
 
 def train(network, architecture, prepared, settings, state_file, seed=0):
     network = copy.deepcopy(network)
-    history = list(fit(network, architecture, prepared, settings, seed, CPU, state_file))
+    history = list(fit(network, architecture, prepared, settings, seed, alone(settings), state_file))
     return network, history
 
 
@@ -61,12 +65,13 @@ def test_a_killed_training_goes_on_to_the_same_weights(build, architecture, prep
     architecture = dataclasses.replace(architecture, channels_last=changes.get("channels_last", False))
     whole, history = train(network, architecture, prepared, settings(**changes), tmp_path / "whole")
 
-    killed = fit(copy.deepcopy(network), architecture, prepared, settings(**changes), 0, CPU, tmp_path / "state")
+    changed = settings(**changes)
+    killed = fit(copy.deepcopy(network), architecture, prepared, changed, 0, alone(changed), tmp_path / "state")
     list(itertools.islice(killed, 2))
     killed.close()
     assert (tmp_path / "state").exists()
     resumed = copy.deepcopy(network)
-    again = fit(resumed, architecture, prepared, settings(**changes), 0, CPU, tmp_path / "state")
+    again = fit(resumed, architecture, prepared, changed, 0, alone(changed), tmp_path / "state")
     torch.rand(17)  # the global generator is somewhere else than it was
     assert list(again) == history
     assert equal(resumed, whole)
@@ -115,15 +120,16 @@ def test_mixup_mixes_pairs_of_images_and_the_loss_of_their_labels(
     monkeypatch.setattr(type(prepared), "batch", lambda self, rows: spied_batch(rows))
     hook = network.register_forward_hook(spy)
     changes = settings(epochs=1, augment=still, mixup=0.4, label_smoothing=0.0)
-    history = list(fit(network, architecture, prepared, changes, 0, CPU, tmp_path / "state"))
+    history = list(fit(network, architecture, prepared, changes, 0, alone(changes), tmp_path / "state"))
     hook.remove()
     shares, costs = [], []
     for (images, labels), mixed, logits in zip(drawn, seen, said, strict=True):
-        own = architecture.normalise(images).flatten(1)
-        other = own.roll(1, 0)
+        assert torch.equal(images[0], images[-1])
+        every = architecture.normalise(images).flatten(1)  # the last, then all
+        own, other = every[1:], every[:-1]
         share = ((mixed.flatten(1) - other) * (own - other)).sum() / (own - other).square().sum()
         torch.testing.assert_close(mixed.flatten(1), share * own + (1 - share) * other, rtol=1e-4, atol=1e-4)
-        two = cross_entropy(logits, labels), cross_entropy(logits, labels.roll(1))
+        two = cross_entropy(logits, labels[1:]), cross_entropy(logits, labels[:-1])
         shares.append(share.item())
         costs.append((share * two[0] + (1 - share) * two[1]).item())
     assert len(set(shares)) == len(shares) and all(0 <= share <= 1 + 1e-6 for share in shares)
@@ -133,7 +139,7 @@ def test_mixup_mixes_pairs_of_images_and_the_loss_of_their_labels(
 def test_a_state_of_another_training_or_a_broken_one_is_not_used(build, architecture, prepared, settings, tmp_path):
     network = build("resnet8")
     whole, history = train(network, architecture, prepared, settings(), tmp_path / "state")
-    killed = fit(copy.deepcopy(network), architecture, prepared, settings(), 1, CPU, tmp_path / "state")
+    killed = fit(copy.deepcopy(network), architecture, prepared, settings(), 1, alone(settings()), tmp_path / "state")
     next(killed)
     again, same = train(network, architecture, prepared, settings(), tmp_path / "state")
     assert same == history
@@ -243,7 +249,8 @@ def test_a_teacher_is_followed_where_labels_say_something_else(build, architectu
 
     def agreement(distillation):
         student = copy.deepcopy(teacher)
-        list(fit(student, architecture, wrong, settings(epochs=2), 1, CPU, tmp_path / "s", teacher, distillation))
+        short = settings(epochs=2)
+        list(fit(student, architecture, wrong, short, 1, alone(short), tmp_path / "s", teacher, distillation))
         answers = [predict(each, architecture, prepared, rows, 50)[0].argmax(1) for each in (teacher, student)]
         return (answers[0] == answers[1]).double().mean().item()
 
@@ -258,7 +265,7 @@ def test_rewinding_takes_the_learning_rates_of_the_last_epochs(
     _, history = train(build("resnet8"), architecture, prepared, whole, tmp_path / "state")
     rewinds = settings(epochs=2, schedule="rewind", learning_rate=0.5)
     network = build("resnet8")
-    again = list(fit(network, architecture, prepared, rewinds, 0, CPU, tmp_path / "state", rewound=whole))
+    again = list(fit(network, architecture, prepared, rewinds, 0, alone(rewinds), tmp_path / "state", rewound=whole))
     expected = [row["learning_rate"] for row in history[2:]]
     assert [row["learning_rate"] for row in again] == pytest.approx(expected, rel=1e-6, abs=1e-12)
     assert expected[0] > expected[1]
