@@ -7,6 +7,7 @@ the study stand three targets of their own: `toy`, `curves` and `sensitivity`.
 
 import os
 from functools import cache
+from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 from snakemake.utils import min_version
@@ -20,6 +21,7 @@ min_version("9.0")
 PARAMS = config.get("params", "params.yaml")
 WORK = config.get("work", ".work")
 KEYS = config.get("keys", {})
+STEP_KEYS = config.get("step_keys", {})
 STUDY = load(PARAMS)
 CRITERIA, SEEDS, STEPS = STUDY.prune.criteria, STUDY.seeds, range(1, STUDY.prune.steps + 1)
 PREPARED = ["data/prepared/images.npy", "data/prepared/index.csv", "data/prepared/dataset.json"]
@@ -35,7 +37,8 @@ FEW_SHOT_PREDICTIONS = "metrics/few_shot/predictions/k{images}/{criterion}/seed{
 PREDICTIONS = "metrics/predictions/{criterion}/seed{seed}.parquet"
 HISTORY = ".history.csv"
 OF_A_BASELINE = [HISTORY, ".safetensors"]
-OF_A_STEP = [HISTORY, ".scores.npz", ".diagnostics.json", ".plan.json", ".pruned.safetensors", ".safetensors"]
+NETWORKS = {"pruned": ".pruned.safetensors", "finetuned": ".safetensors"}
+RECORDS = [HISTORY, ".scores.npz", ".diagnostics.json", ".plan.json"]
 PLOTS = expand("metrics/plots/{name}.svg", name=["accuracy", "balanced_accuracy", "layers", "training"])
 COMPARISON = ["levels", "areas", "pairs", "stability", "levels_latency", "areas_latency", "pairs_latency"]
 FEW_SHOT_COMPARISON = expand("metrics/few_shot/{name}.csv", name=["levels", "areas", "pairs"])
@@ -83,6 +86,13 @@ def code(stage, *parts):
     return [content(f"stages/{part}") for part in [f"{stage}.py", *parts, *shared]]
 
 
+def published():
+    """Return what is versioned of a chain: the records of every step, and the networks that models.keep names."""
+    kept = [(step, phase) for step in STEPS for phase in NETWORKS if STUDY.models.keeps(step, len(STEPS), phase)]
+    records = expand(f"{PRUNED}{{part}}", step=STEPS, part=RECORDS, allow_missing=True)
+    return records + [expand(PRUNED, step=step, allow_missing=True)[0] + NETWORKS[phase] for step, phase in kept]
+
+
 def started(wildcards, threads, resources):
     """Return what starts the processes that share a job, one a GPU: as many as the profile says, or one.
 
@@ -128,7 +138,7 @@ rule stage_train:
 
 rule stage_prune:
     input:
-        expand(f"{PRUNED}{{part}}", criterion=CRITERIA, seed=SEEDS, step=STEPS, part=OF_A_STEP),
+        expand(published(), criterion=CRITERIA, seed=SEEDS),
 
 
 rule stage_evaluate:
@@ -266,7 +276,9 @@ rule latency:
     input:
         study=ancient(PARAMS),
         baselines=ancient(expand(f"{BASELINE}.safetensors", seed=SEEDS)),
-        pruned=ancient(expand(f"{PRUNED}.safetensors", criterion=CRITERIA, seed=SEEDS, step=STEPS)),
+        pruned=lambda _: ancient(
+            [network(criterion, seed, step) for criterion in CRITERIA for seed in SEEDS for step in STEPS]
+        ),
     output:
         "metrics/latency.csv",
     log:
@@ -384,7 +396,7 @@ rule drift:
         ancient(PREPARED),
         study=ancient(PARAMS),
         unpruned=ancient(f"{BASELINE}.safetensors"),
-        checkpoints=lambda chain: ancient(expand(f"{PRUNED}.safetensors", **chain, step=STEPS)),
+        checkpoints=lambda chain: ancient([network(chain.criterion, chain.seed, step) for step in STEPS]),
     output:
         rows=f"{DRIFT}.csv",
         pictures=f"{DRIFT}.png",
@@ -458,13 +470,13 @@ rule publish_baseline:
 
 rule publish_pruned:
     input:
-        lambda step: ancient(of_step(key_of(step.criterion, step.seed), step, HISTORY)),
+        lambda chain: ancient([of_step(key_of(chain.criterion, chain.seed), chain, HISTORY, step) for step in STEPS]),
     output:
-        multiext(PRUNED, *OF_A_STEP),
+        published(),
     log:
-        "logs/publish/{criterion}/seed{seed}/step{step}.log",
+        "logs/publish/{criterion}/seed{seed}.log",
     params:
-        files=lambda step, input: [input[0].replace(HISTORY, part) for part in OF_A_STEP],
+        files=lambda chain, input, output: [str(Path(input[0]).with_name(Path(file).name)) for file in output],
         folder=subpath(output[0], parent=True),
     shell:
         "(ln -f {params.files:q} {params.folder:q} || cp {params.files:q} {params.folder:q}) 2> {log:q}"
@@ -672,5 +684,12 @@ def checkpoints(criterion, seed):
     """Return what is evaluated of a chain, in order."""
     if criterion == "baseline":
         return expand(f"{BASELINE}.safetensors", seed=seed)
-    chain = {"criterion": criterion, "seed": seed}
-    return expand(f"{PRUNED}{{phase}}.safetensors", **chain, step=STEPS, phase=[".pruned", ""])
+    return [network(criterion, seed, step, phase) for step in STEPS for phase in NETWORKS]
+
+
+def network(criterion, seed, step, phase="finetuned"):
+    """Return the network of a step: as it was published or, where it was not, in the work folder, where it is made again."""
+    chain = {"criterion": criterion, "seed": seed, "step": step}
+    if STUDY.models.keeps(step, len(STEPS), phase):
+        return PRUNED.format(**chain) + NETWORKS[phase]
+    return STEP.format(key=STEP_KEYS.get(f"{criterion}/{seed}", "none"), **chain) + NETWORKS[phase]

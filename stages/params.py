@@ -345,6 +345,16 @@ class Comparison(Section):
         return self
 
 
+class Models(Section):
+    """What of models/pruned is versioned."""
+
+    keep: Literal["all", "accepted", "last"]
+
+    def keeps(self, step: int, steps: int, phase: str) -> bool:
+        """Say whether the network of a step is versioned, as it is after the cut (`pruned`) or after fine-tuning."""
+        return self.keep == "all" or (phase == "finetuned" and (self.keep == "accepted" or step == steps))
+
+
 class Evaluate(Section):
     """How checkpoints are measured."""
 
@@ -451,6 +461,7 @@ class Params(Section):
     model: Model
     train: Train
     prune: Prune
+    models: Models
     evaluate: Evaluate
     few_shot: FewShot
     drift: Drift

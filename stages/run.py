@@ -290,8 +290,14 @@ def clean_cache() -> None:
 def stage_command(name: str, stage: dict, keys: dict[str, str], frozen: Path, options: list[str]) -> list[str]:
     """Return the command that runs a stage's rules with frozen params and these further options."""
     configuration = frozen.with_name("run.json")
-    write_json(configuration, {"work": str(work_folder()), "params": str(frozen), "keys": keys})
-    return _command(["--configfile", str(configuration), *options], stage["meta"]["rules"], f"stage_{name}")
+    content = {"work": str(work_folder()), "params": str(frozen), "keys": keys}
+    rules, params = stage["meta"]["rules"], load(frozen)
+    if "remakes" in stage["meta"] and params.models.keep != "all":
+        chains = read_stage("prune")
+        content["step_keys"] = chain_keys(chains, params)
+        rules = [*rules, *stage["meta"]["remakes"]]
+    write_json(configuration, content)
+    return _command(["--configfile", str(configuration), *options], rules, f"stage_{name}")
 
 
 def beside_command(name: str, *options: str) -> list[str]:
@@ -306,8 +312,9 @@ def profile() -> str:
 
 def _command(options: list[str], rules: list[str], target: str) -> list[str]:
     # A file that exists is complete (stages.files.replacing). Snakemake's own marks of incomplete outputs would rerun
-    # jobs that were done, and with them it has been seen to leave out the jobs that follow.
-    arguments = ["--profile", profile(), "--nolock", "--ignore-incomplete", *options]
+    # jobs that were done, and with them it has been seen to leave out the jobs that follow. Of a group of jobs that
+    # failed it would delete what those had made that were done.
+    arguments = ["--profile", profile(), "--nolock", "--ignore-incomplete", "--keep-incomplete", *options]
     if slurm.chosen(profile()):
         arguments += ["--slurm-jobname-prefix", slurm.PREFIX]
     return [sys.executable, "-m", "snakemake", *arguments, "--allowed-rules", *rules, "--", target]

@@ -5,6 +5,8 @@ By hand::
     python -m stages.study check            # params.yaml against its schema; files that a crash left without their end
     python -m stages.study status           # which stages are done, and the jobs that would run for the others
     python -m stages.study table            # the table of the last study, and where its plots are
+    python -m stages.study size             # what its networks take on the disk, by step
+    python -m stages.study free             # deletes networks from the work folder that models.keep does not keep
     python -m stages.study export NAME      # its small results to docs/results/NAME, a page to docs/results-NAME.md
     python -m stages.study export NAME --of toy       # the same for toy, curves, sensitivity
 """
@@ -17,20 +19,21 @@ import subprocess
 from importlib.metadata import version
 from pathlib import Path
 
-from stages import command, provenance, run
+from stages import command, disk, provenance, run
 from stages.errors import InputError
 from stages.files import replacing
 from stages.params import load
 
 TABLE = Path("metrics/pruning.csv")
 PREPARED = Path("data/prepared/dataset.json")
+MODELS = Path("models/pruned")
 
 
 def main() -> None:
     """Run one of the commands."""
     parser = command.Parser(prog="python -m stages.study", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True, parser_class=command.Parser)
-    for function in (check, status, table):
+    for function in (check, status, table, size, free):
         commands.add_parser(function.__name__).set_defaults(function=lambda _, function=function: function())
     exporter = commands.add_parser("export")
     exporter.add_argument("name")
@@ -53,6 +56,8 @@ def check() -> None:
     with run.sole_owner("check"):
         if count := run.delete_broken(run.work_folder(), *outputs):
             print(f"{count} files were not whole: `dvc repro` makes them again")
+    if not MODELS.exists():  # nothing has run: now is the time to hear of it
+        print(disk.in_words(load(run.PARAMS), PREPARED))
 
 
 def status() -> None:
@@ -96,6 +101,20 @@ def table() -> None:
     print(f"Every number: {TABLE}   Plots: {', '.join(map(str, sorted(Path('metrics/plots').glob('*.svg'))))}")
     print("All of it as one page: metrics/report.html")
     print("To see them beside those of another commit: .venv/bin/dvc plots diff")
+
+
+def size() -> None:
+    """Print what the networks of the study will take, and the bytes of what is there, by step."""
+    print(disk.in_words(load(run.PARAMS), PREPARED))
+    for step, count in disk.by_step(MODELS.parent).items():
+        print(f"{f'step {step}' if step else 'baselines'}: {count / 1e6:,.1f} MB")
+
+
+def free() -> None:
+    """Delete networks of steps that are not to be kept from the work folder; they are made again where needed."""
+    keep = load(run.PARAMS).models.keep
+    with run.sole_owner("free"):
+        print(f"{disk.free(run.work_folder() / 'prune', keep) / 1e6:,.1f} MB are free again (models.keep: {keep})")
 
 
 def export_study(name: str) -> None:

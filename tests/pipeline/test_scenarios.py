@@ -331,3 +331,22 @@ def test_a_step_that_breaks_the_guard_is_undone_and_the_last(study):
             assert files[f"step{n}.safetensors"] == files[f"step{n}.pruned.safetensors"] == files[start]
         assert table[table["criterion"] == criterion]["step"].max() == max(1, broken - 1)
     assert study.run("dvc", "status").strip() == CLEAN
+
+
+def test_networks_that_are_not_kept_are_not_versioned_and_made_again_where_needed(study):
+    whole = study.results()
+    study.edit(models__keep="last")
+    assert study.repro() == evaluated("lrp", "weight")
+    kept = study.results()
+    gone = set(whole) - set(kept)
+    networks = {name for name in whole if name.startswith("models/pruned") and name.endswith(".safetensors")}
+    assert networks - gone == {f"models/pruned/{criterion}/seed0/step2.safetensors" for criterion in ("lrp", "weight")}
+    assert gone < networks and kept == {name: whole[name] for name in kept}
+    study.run("python", "-m", "stages.study", "free")
+    left = [path.name for path in (study.folder / ".work/prune").rglob("*.safetensors")]
+    assert left == ["step2.safetensors"] * 2
+    study.edit(evaluate__batch_size=100)
+    again = {*step("lrp", 1), *step("lrp", 2), *step("weight", 1), *step("weight", 2)}
+    assert study.repro() - again == evaluated("baseline", "lrp", "weight")
+    assert study.results() == kept
+    assert study.repro() == set()
