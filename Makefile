@@ -7,7 +7,7 @@ VENV := .venv
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 READY := $(VENV)/.ready
 
-.PHONY: help env run status test test-slow reliability lint lock clean toy curves sensitivity results-toy bench-data bench-deployment bench-jobs bench-planning bench-relevance
+.PHONY: help env run status test test-slow reliability audit lint lock clean toy curves sensitivity results-toy bench-data bench-deployment bench-jobs bench-planning bench-relevance bench-scheduling
 
 help:  ## list the targets
 	@grep -hE '^[a-z%-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z%-]+):[^#]*## /\1\t/' | expand -t 18
@@ -36,10 +36,10 @@ status: $(READY)  ## what is done, and what would run
 
 test: $(READY)  ## every test but the slow ones (at most 12 minutes)
 	@OMP_NUM_THREADS=1 pytest -n 2 --ignore tests/pipeline
-	@pytest tests/pipeline
+	@pytest -n 2 tests/pipeline
 
 test-slow: $(READY)  ## the tests that need longer (at most 30 minutes)
-	@pytest -m slow
+	@OMP_NUM_THREADS=1 pytest -n 2 --dist loadgroup -m slow
 
 lint: $(READY)  ## ruff, snakefmt and snakemake --lint
 	ruff check . && ruff format --check .
@@ -48,6 +48,9 @@ lint: $(READY)  ## ruff, snakefmt and snakemake --lint
 
 reliability: $(READY)  ## every fault of docs/reliability.md, made for real; writes its table (20 minutes, SLURM as root)
 	@FAULTS=docs/reliability.md pytest -m 'slow or fault' tests/pipeline/test_faults.py
+
+audit: $(READY)  ## known vulnerabilities of the pinned packages (asks pypi.org)
+	@uv tool run pip-audit --requirement requirements.lock --no-deps --disable-pip
 
 toy: $(READY)  ## the toy study of Yeom et al. (2021): table and figure in metrics/toy (15 minutes)
 	@python -m stages.run toy
@@ -75,6 +78,9 @@ bench-deployment: $(READY)  ## a network of half the MACs against the whole: ONN
 
 bench-planning: $(READY)  ## Snakemake's plan of studies of 1,000 and 10,000 jobs (2 minutes)
 	@python -m benchmarks.planning
+
+bench-scheduling: $(READY)  ## what a step costs beside its work: here, on SLURM, and in groups (7 minutes, SLURM)
+	@python -m benchmarks.scheduling
 
 bench-relevance: $(READY)  ## relevance against a training step and zennit's composites (10 minutes)
 	@python -m benchmarks.relevance

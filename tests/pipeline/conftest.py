@@ -1,6 +1,8 @@
 """A study of seconds in a temporary git repository, run by the real DVC and Snakemake."""
 
 import contextlib
+import fcntl
+import json
 import os
 import re
 import shutil
@@ -217,26 +219,61 @@ SMALL = {
 }
 
 
+def pytest_collection_modifyitems(items):
+    """Let one worker have all tests on SLURM: there is one in a machine."""
+    for item in items:
+        if "cluster" in item.fixturenames:
+            item.add_marker(pytest.mark.xdist_group("slurm"))
+
+
+def made_once(folder, make):
+    """Return a study and the jobs that made it: made in `folder` by the first of pytest's workers that needs it."""
+    study, ran = Study(folder / "a study"), folder / "ran.json"
+    folder.mkdir(exist_ok=True)
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not ran.exists():
+            ran.write_text(json.dumps(sorted(make(study.folder))))
+    return study, set(json.loads(ran.read_text()))
+
+
 @pytest.fixture(scope="session")
-def finished(tmp_path_factory):
+def of_all_workers(tmp_path_factory, worker_id):
+    """Return a folder that pytest's workers share."""
+    own = tmp_path_factory.getbasetemp()
+    return own if worker_id == "master" else own.parent
+
+
+@pytest.fixture(scope="session")
+def finished(of_all_workers):
     """Return a finished study, committed; not to be changed."""
-    study = clone_of_the_project(tmp_path_factory.mktemp("study") / "a study")
-    study.edit(**SMALL)
-    study.commit("small study")
-    study.first_jobs = study.repro()
-    study.commit("results")
+
+    def make(folder):
+        study = clone_of_the_project(folder)
+        study.edit(**SMALL)
+        study.commit("small study")
+        ran = study.repro()
+        study.commit("results")
+        return ran
+
+    study, study.first_jobs = made_once(of_all_workers / "finished", make)
     return study
 
 
 @pytest.fixture(scope="session")
-def complete(finished, tmp_path_factory):
+def complete(finished, of_all_workers):
     """Return a finished study of every stage, committed; not to be changed."""
-    complete = copied(finished, tmp_path_factory.mktemp("complete") / "study")
-    shutil.copy(ROOT / "dvc.yaml", complete.folder)
-    complete.commit("every stage")
-    complete.added_jobs = complete.repro()
-    complete.commit("results")
-    return complete
+
+    def make(folder):
+        complete = copied(finished, folder)
+        shutil.copy(ROOT / "dvc.yaml", complete.folder)
+        complete.commit("every stage")
+        ran = complete.repro()
+        complete.commit("results")
+        return ran
+
+    study, study.added_jobs = made_once(of_all_workers / "complete", make)
+    return study
 
 
 def copied(study, folder):
