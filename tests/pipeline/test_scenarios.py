@@ -1,5 +1,7 @@
 """What DVC and Snakemake together could get wrong; the scenarios' numbers are those of docs/architecture.md."""
 
+import csv
+import io
 import json
 import os
 import signal
@@ -137,6 +139,23 @@ def test_s12_temporary_experiments_share_steps_through_a_common_work_folder(stud
     assert first & STEPS == step("lrp", 1) | step("weight", 1)
     second = jobs(study.run("dvc", "exp", "run", "--temp", "-S", "prune.steps=2", "prune", **shared))
     assert second & STEPS == step("lrp", 2) | step("weight", 2)
+
+
+def test_s12_a_grid_of_experiments_runs_side_by_side(study, tmp_path):
+    shared = {"STUDY_WORK": str(tmp_path / "shared work")}
+    grid = ["-S", "prune.criteria=[weight],[random]", "-S", "prune.per_step=0.1,0.15", "-S", "prune.steps=1"]
+    study.run("dvc", "exp", "run", "--queue", *grid, **shared)
+    study.run("dvc", "exp", "run", "--run-all", "--jobs", "2", **shared)
+    rows = list(csv.DictReader(io.StringIO(study.run("dvc", "exp", "show", "--csv"))))
+    done = {
+        (criterion, row["prune.per_step"]): int(row[f"{criterion}.filters"])
+        for row in rows
+        for criterion in ("weight", "random")
+        if row["Experiment"] and row["prune.criteria"] == str([criterion])
+    }
+    assert set(done) == {(criterion, rate) for criterion in ("weight", "random") for rate in ("0.1", "0.15")}
+    for criterion in ("weight", "random"):
+        assert done[criterion, "0.1"] > done[criterion, "0.15"]
 
 
 @pytest.mark.parametrize("kind", ["symlink", "copy"])
