@@ -7,7 +7,6 @@ the study stand three targets of their own: `toy`, `curves` and `sensitivity`.
 
 import os
 from functools import cache
-from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 from snakemake.utils import min_version
@@ -38,7 +37,9 @@ PREDICTIONS = "metrics/predictions/{criterion}/seed{seed}.parquet"
 HISTORY = ".history.csv"
 OF_A_BASELINE = [HISTORY, ".safetensors"]
 NETWORKS = {"pruned": ".pruned.safetensors", "finetuned": ".safetensors"}
-RECORDS = [HISTORY, ".scores.npz", ".diagnostics.json", ".plan.json"]
+OF_A_STEP = [HISTORY, ".scores.npz", ".diagnostics.json", ".plan.json"]
+OF_A_STEP += [end for phase, end in NETWORKS.items() if STUDY.models.keeps(1, 2, phase)]
+LAST = expand(f"{PRUNED}.safetensors", step=STEPS[-1], allow_missing=True)
 PLOTS = expand("metrics/plots/{name}.svg", name=["accuracy", "balanced_accuracy", "layers", "training"])
 COMPARISON = ["levels", "areas", "pairs", "stability", "levels_latency", "areas_latency", "pairs_latency"]
 FEW_SHOT_COMPARISON = expand("metrics/few_shot/{name}.csv", name=["levels", "areas", "pairs"])
@@ -86,13 +87,6 @@ def code(stage, *parts):
     return [content(f"stages/{part}") for part in [f"{stage}.py", *parts, *shared]]
 
 
-def published():
-    """Return what is versioned of a chain: the records of every step, and the networks that models.keep names."""
-    kept = [(step, phase) for step in STEPS for phase in NETWORKS if STUDY.models.keeps(step, len(STEPS), phase)]
-    records = expand(f"{PRUNED}{{part}}", step=STEPS, part=RECORDS, allow_missing=True)
-    return records + [expand(PRUNED, step=step, allow_missing=True)[0] + NETWORKS[phase] for step, phase in kept]
-
-
 def started(wildcards, threads, resources):
     """Return what starts the processes that share a job, one a GPU: as many as the profile says, or one.
 
@@ -138,7 +132,8 @@ rule stage_train:
 
 rule stage_prune:
     input:
-        expand(published(), criterion=CRITERIA, seed=SEEDS),
+        expand(f"{PRUNED}{{part}}", criterion=CRITERIA, seed=SEEDS, step=STEPS, part=OF_A_STEP),
+        expand(LAST, criterion=CRITERIA, seed=SEEDS),
 
 
 rule stage_evaluate:
@@ -470,16 +465,32 @@ rule publish_baseline:
 
 rule publish_pruned:
     input:
-        lambda chain: ancient([of_step(key_of(chain.criterion, chain.seed), chain, HISTORY, step) for step in STEPS]),
+        lambda step: ancient(of_step(key_of(step.criterion, step.seed), step, HISTORY)),
     output:
-        published(),
+        multiext(PRUNED, *OF_A_STEP),
     log:
-        "logs/publish/{criterion}/seed{seed}.log",
+        "logs/publish/{criterion}/seed{seed}/step{step}.log",
     params:
-        files=lambda chain, input, output: [str(Path(input[0]).with_name(Path(file).name)) for file in output],
+        files=lambda step, input: [input[0].replace(HISTORY, part) for part in OF_A_STEP],
         folder=subpath(output[0], parent=True),
     shell:
         "(ln -f {params.files:q} {params.folder:q} || cp {params.files:q} {params.folder:q}) 2> {log:q}"
+
+
+if STUDY.models.keep == "last":
+
+    localrules:
+        publish_last,
+
+    rule publish_last:
+        input:
+            lambda chain: ancient(of_step(key_of(chain.criterion, chain.seed), chain, ".safetensors", STEPS[-1])),
+        output:
+            LAST,
+        log:
+            "logs/publish/{criterion}/seed{seed}/last.log",
+        shell:
+            "(ln -f {input:q} {output:q} || cp {input:q} {output:q}) 2> {log:q}"
 
 
 rule publish_predictions:

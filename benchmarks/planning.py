@@ -22,7 +22,7 @@ from stages.errors import InputError
 from stages.files import write_json
 
 SEEDS = 10
-STEPS = [8, 95]  # each of 100 jobs: scores and a cut, of five criteria and ten seeds
+STEPS = [6, 65]  # each of 150 jobs: scores, a cut, and files published, of five criteria and ten seeds
 RUNS = 3
 PROJECT = ["Snakefile", "dvc.yaml", "params.yaml", "profiles", "stages"]
 
