@@ -445,8 +445,9 @@ rule report:
 
 
 # Finished files go from the work folder, which DVC never touches, to the outputs that DVC versions. Each rule names the
-# history alone as its input. Jobs write it last, so where it is, the rest is. And Snakemake stamps outputs one after
-# another: a linked input is stamped with its output, and one further down the list would seem newer than those above.
+# history alone as its input, or the one file that it links. Jobs write the history last, so where it is, the rest is. And
+# Snakemake stamps outputs one after another: a linked input is stamped with its output, and one further down the list would
+# seem newer than those above.
 
 
 rule publish_baseline:
