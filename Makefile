@@ -6,6 +6,8 @@ PYTHON ?= python3
 VENV := .venv
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 READY := $(VENV)/.ready
+# Tests of the one SLURM that a machine can have, and of faults at a moment:
+ALONE := test_slurm.py test_faults.py
 
 .PHONY: help env run status test test-slow reliability audit lint lock clean toy curves sensitivity results-toy bench-data bench-deployment bench-jobs bench-planning bench-relevance bench-scheduling
 
@@ -39,7 +41,8 @@ test: $(READY)  ## every test but the slow ones (at most 12 minutes)
 	@pytest -n 2 tests/pipeline
 
 test-slow: $(READY)  ## the tests that need longer (at most 30 minutes)
-	@OMP_NUM_THREADS=1 pytest -n 2 --dist loadgroup -m slow
+	@OMP_NUM_THREADS=1 pytest -n 2 -m slow $(addprefix --ignore tests/pipeline/,$(ALONE))
+	@pytest -m slow $(addprefix tests/pipeline/,$(ALONE))
 
 lint: $(READY)  ## ruff, snakefmt and snakemake --lint
 	ruff check . && ruff format --check .

@@ -219,13 +219,6 @@ SMALL = {
 }
 
 
-def pytest_collection_modifyitems(items):
-    """Let one worker have all tests on SLURM: there is one in a machine."""
-    for item in items:
-        if "cluster" in item.fixturenames:
-            item.add_marker(pytest.mark.xdist_group("slurm"))
-
-
 def made_once(folder, make):
     """Return a study and the jobs that made it: made in `folder` by the first of pytest's workers that needs it."""
     study, ran = Study(folder / "a study"), folder / "ran.json"
