@@ -102,7 +102,8 @@ def test_a_rule_written_anew_reruns_nothing_by_itself_and_one_more_step_is_publi
     """Keys decide what is stale; Snakemake's own triggers on rules would leave out jobs that must follow."""
     path = study.folder / "Snakefile"
     text = path.read_text()
-    changed = text.replace("python -m stages.relevance", "PYTHONHASHSEED=0 python -m stages.relevance")
+    command = "{params.python} -m stages.relevance"
+    changed = text.replace(command, f"PYTHONHASHSEED=0 {command}")
     assert changed != text
     path.write_text(changed)
     study.edit(prune__steps=3)
