@@ -6,7 +6,7 @@ PYTHON ?= python3
 VENV := .venv
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 READY := $(VENV)/.ready
-# Tests of the one SLURM that a machine can have, and of faults at a moment:
+# Tests of the one SLURM that a machine can have, and of faults at a moment; a worker has each file:
 ALONE := test_slurm.py test_faults.py
 
 .PHONY: help env run status test test-slow reliability audit lint lock clean toy curves sensitivity results-toy bench-data bench-deployment bench-jobs bench-planning bench-relevance bench-scheduling
@@ -42,15 +42,16 @@ test: $(READY)  ## every test but the slow ones (at most 12 minutes)
 
 test-slow: $(READY)  ## the tests that need longer (at most 30 minutes)
 	@OMP_NUM_THREADS=1 pytest -n 2 -m slow $(addprefix --ignore tests/pipeline/,$(ALONE))
-	@pytest -m slow $(addprefix tests/pipeline/,$(ALONE))
+	@pytest -n 2 --dist loadfile -m slow $(addprefix tests/pipeline/,$(ALONE))
 
 lint: $(READY)  ## ruff, snakefmt and snakemake --lint
 	ruff check . && ruff format --check .
 	snakefmt --check Snakefile
 	! { snakemake --lint 2>&1 || true; } | grep -E '^ +\* |Error' | grep -v 'Specify a conda environment or container'
 
-reliability: $(READY)  ## every fault of docs/reliability.md, made for real; writes its table (20 minutes, SLURM as root)
+reliability: $(READY)  ## every fault of docs/reliability.md, made for real; writes its table (25 minutes, SLURM as root)
 	@FAULTS=docs/reliability.md pytest -m 'slow or fault' tests/pipeline/test_faults.py
+	@pytest -m fault tests/pipeline/test_slurm.py
 
 audit: $(READY)  ## known vulnerabilities of the pinned packages (asks pypi.org)
 	@uv tool run pip-audit --requirement requirements.lock --no-deps --disable-pip

@@ -6,9 +6,8 @@ import pytest
 
 from tests.pipeline.conftest import SUBMITTED, copied, rules
 
-pytestmark = pytest.mark.slow
 
-
+@pytest.mark.slow
 def test_a_study_goes_on_on_slurm_with_the_numbers_it_has_here(on_slurm, tmp_path):
     assert rules(on_slurm.run("dvc", "repro")) == []
     here = copied(on_slurm, tmp_path / "here")
@@ -22,6 +21,7 @@ def test_a_study_goes_on_on_slurm_with_the_numbers_it_has_here(on_slurm, tmp_pat
     assert on_slurm.results() == here.results()
 
 
+@pytest.mark.slow
 def test_processes_that_srun_starts_train_as_those_started_here(on_slurm, tmp_path):
     here = copied(on_slurm, tmp_path / "here")
     on_slurm.edit_profile({}, train={"mpi": "srun", "tasks_per_node": 2, "gpu": 2})
@@ -36,6 +36,7 @@ def test_processes_that_srun_starts_train_as_those_started_here(on_slurm, tmp_pa
     assert on_slurm.files("models/baseline") == here.files("models/baseline") != alone
 
 
+@pytest.mark.fault
 def test_a_grouped_chain_is_one_job_and_goes_on_after_the_steps_it_has_made(on_slurm, tmp_path):
     here = copied(on_slurm, tmp_path / "here")
     on_slurm.edit_profile({"retries": 0, "slurm-requeue": False})
@@ -57,6 +58,7 @@ def test_a_grouped_chain_is_one_job_and_goes_on_after_the_steps_it_has_made(on_s
     assert on_slurm.files("models/pruned") == here.files("models/pruned")
 
 
+@pytest.mark.slow
 def test_an_experiment_of_the_queue_has_its_jobs_on_slurm(on_slurm):
     on_slurm.run(
         "dvc", "exp", "run", "--queue", "-n", "rounder", "-S", "prune.round_to=2", "-S", "prune.steps=1", "prune"
