@@ -11,7 +11,9 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from stages.errors import InputError
 from stages.files import sha256
 
-Seeing = Literal["lrp", "activation", "gradient", "taylor", "integrated-gradients"]  # what looks at images
+Reduced = Literal["lrp", "activation", "gradient", "taylor", "integrated-gradients"]  # over images
+OfConcepts = Literal["crp", "crp-class", "crp-contrast", "crp-region"]
+Seeing = Literal[Reduced, OfConcepts]  # what looks at images
 Criterion = Literal[Seeing, "weight", "weight-l2", "bn-scale", "random"]
 Reduction = Literal["sum", "abs-sample", "abs-pixel"]
 Normalisation = Literal["none", "l1", "l2", "mean"]
@@ -29,6 +31,7 @@ Composite = Literal[
 GUARDED = ("accuracy", "balanced_accuracy", "macro_f1", "auroc")
 OF_THE_USER = ("image-folder", "csv")  # data sets that their source names, not their kind
 Fraction = Annotated[float, Field(ge=0, lt=1)]
+Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[int, Field(ge=1)]
 Count = Annotated[int, Field(ge=0)]
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
@@ -233,17 +236,51 @@ class Lrp(Section):
     amount: Literal["one", "logit"]
 
 
+class Region(Section):
+    """A part of an image, in fractions of its sides from the top left corner: a box or a disc."""
+
+    box: Annotated[list[Share], Field(min_length=4, max_length=4)] | None = None  # left, top, right, bottom
+    disc: Annotated[list[Share], Field(min_length=3, max_length=3)] | None = None  # x, y of the centre, radius
+
+    @model_validator(mode="after")
+    def _hold_something(self):
+        if (self.box is None) == (self.disc is None):
+            raise ValueError("name either box: [left, top, right, bottom] or disc: [x, y, radius]")
+        if self.box and (self.box[0] >= self.box[2] or self.box[1] >= self.box[3]):
+            raise ValueError(f"box {self.box}: left must be below right, and top below bottom")
+        if self.disc and not self.disc[2]:
+            raise ValueError(f"disc {self.disc}: the radius must be above 0")
+        return self
+
+
+class Crp(Section):
+    """What the criteria crp-class, crp-contrast and crp-region ask for."""
+
+    class_name: str | None
+    contrast: Annotated[list[str], Field(min_length=2, max_length=2)] | None
+    region: Region | None
+
+    def classes(self) -> list[str]:
+        """Return the names of classes that are asked for."""
+        return [*([self.class_name] if self.class_name else []), *(self.contrast or [])]
+
+    def asked_by(self, criterion: Criterion) -> str | None:
+        """Return the key that a criterion needs, if any."""
+        return {"crp-class": "class_name", "crp-contrast": "contrast", "crp-region": "region"}.get(criterion)
+
+
 class Scores(Section):
     """How the values of a criterion become one score a prunable unit."""
 
     references_per_class: Positive
     batch_size: Positive
-    reduction: dict[Seeing, Reduction]
+    reduction: dict[Reduced, Reduction]
     normalisation: dict[Criterion, Normalisation]
     coupled: dict[Criterion, Coupled]
     classes: Annotated[list[str], Field(min_length=1)] | None
     correct_only: bool
     lrp: Lrp
+    crp: Crp
     integration_steps: Positive
 
     def read_by(self, criterion: Criterion) -> dict:
@@ -251,8 +288,10 @@ class Scores(Section):
         values = {name: getattr(self, name).get(criterion) for name in ("reduction", "normalisation", "coupled")}
         if criterion in get_args(Seeing):
             values |= self.model_dump(include={"references_per_class", "batch_size", "classes", "correct_only"})
-        if criterion == "lrp":
+        if criterion == "lrp" or criterion in get_args(OfConcepts):
             values["lrp"] = self.lrp.model_dump()
+        if asked := self.crp.asked_by(criterion):
+            values[asked] = self.crp.model_dump()[asked]
         if criterion == "integrated-gradients":
             values["integration_steps"] = self.integration_steps
         return values
@@ -261,9 +300,12 @@ class Scores(Section):
         """Raise a ValueError if a choice that is made by criterion was not made for one of these."""
         for criterion in criteria:
             for name in ("reduction", "normalisation", "coupled"):
-                needed = name != "reduction" or criterion in get_args(Seeing)
+                needed = name != "reduction" or criterion in get_args(Reduced)
                 if needed and criterion not in getattr(self, name):
                     raise ValueError(f"prune.scores.{name} has no entry for {criterion}")
+            asked = self.crp.asked_by(criterion)
+            if asked and getattr(self.crp, asked) is None:
+                raise ValueError(f"prune.scores.crp.{asked} is null, but {criterion} needs it")
 
 
 class Guard(Section):

@@ -29,6 +29,7 @@ def main() -> None:
     log = command.logger("train", "seed", arguments.seed)
     data = store.load(arguments.data)
     data.refuse_unknown(params.prune.scores.classes)  # now rather than when the baseline is trained
+    data.refuse_unknown(params.prune.scores.crp.classes(), "prune.scores.crp")
     data.refuse_unknown(params.prune.guarded_classes(), "prune.guard.metric")
     for key, section in (("train", params.train), ("prune.finetune", params.prune.finetune)):
         balance.refuse_unknown(section.balance.sampling, data.classes, f"{key}.balance.sampling")

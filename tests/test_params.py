@@ -6,7 +6,7 @@ from typing import get_args
 import pytest
 
 from stages.errors import InputError
-from stages.params import Criterion, Seeing, load
+from stages.params import Criterion, OfConcepts, Seeing, load
 
 
 @pytest.mark.parametrize(
@@ -67,6 +67,15 @@ from stages.params import Criterion, Seeing, load
             ["prune.scores.lrp.composite.middle: 'gama'", "did you mean gamma?"],
         ),
         ("model:\n", "model2:\n", ["model2", "unknown key"]),
+        ("criteria: [lrp,", "criteria: [crp-class,", ["prune.scores.crp.class_name is null, but crp-class needs it"]),
+        ("contrast: null", "contrast: [bag]", ["prune.scores.crp.contrast", "at least 2 items"]),
+        ("region: null", "region: {disc: [0.5, 2.0, 0.1]}", ["prune.scores.crp.region.disc", "2.0"]),
+        (
+            "region: null",
+            "region: {box: [0.5, 0.0, 0.5, 1.0]}",
+            ["prune.scores.crp.region", "left must be below right"],
+        ),
+        ("region: null", "region: {}", ["prune.scores.crp.region", "name either box: [left, top, right, bottom]"]),
     ],
 )
 def test_a_wrong_value_is_refused_in_one_line_that_names_it(tmp_path, old, new, named):
@@ -110,7 +119,10 @@ def test_the_settings_of_one_criterion_are_not_read_by_another(params):
         changed = scores.model_copy(update=values)
         return {criterion for criterion in every if changed.read_by(criterion) != before[criterion]}
 
-    assert change(lrp=scores.lrp.model_copy(update={"amount": "one"})) == {"lrp"}
+    of_concepts = set(get_args(OfConcepts))
+    assert change(lrp=scores.lrp.model_copy(update={"amount": "one"})) == {"lrp", *of_concepts}
+    assert change(crp=scores.crp.model_copy(update={"class_name": "bag"})) == {"crp-class"}
+    assert change(crp=scores.crp.model_copy(update={"contrast": ["bag", "coat"]})) == {"crp-contrast"}
     assert change(coupled=scores.coupled | {"weight": "max"}) == {"weight"}
     assert change(integration_steps=7) == {"integrated-gradients"}
     assert change(references_per_class=3) == set(get_args(Seeing))

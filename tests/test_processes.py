@@ -23,7 +23,7 @@ from stages.pruning.scoring import scored
 from stages.training.loop import _own_randomness, fit
 from tests.conftest import ROOT, lively
 
-CRITERIA = ["lrp", "gradient", "taylor", "activation", "integrated-gradients", "weight"]
+CRITERIA = ["lrp", "crp", "gradient", "taylor", "activation", "integrated-gradients", "weight"]
 TRAININGS = {
     "without norms": {},
     "mixup, average, weights of classes drawn": {"mixup": 0.4, "ema": 0.9, "sampling": 0.5},

@@ -6,6 +6,7 @@ modules, find one at every operation that is not its own gradient: activations, 
 
 import copy
 import operator
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -136,6 +137,21 @@ def facts(network: nn.Module) -> Facts:
             (known.nonnegative if holds else signed).add(node.target)
     known.nonnegative -= signed  # a module that is used twice
     return known
+
+
+def bottlenecks(form: fx.GraphModule) -> set[str]:
+    """Return the modules, used once, that all paths from a canonical form's input to its output lead through."""
+    uses = Counter(node.target for node in form.graph.nodes)
+    last = {operand: node for node in form.graph.nodes for operand in node.all_input_nodes}
+    live: set[fx.Node] = set()
+    found = set()
+    for node in form.graph.nodes:
+        if node.op == "get_attr":
+            continue  # a constant
+        live = {value for value in live if last.get(value) is not node} | {node}
+        if live == {node} and node.op == "call_module" and uses[node.target] == 1:
+            found.add(node.target)
+    return found
 
 
 # Modules, functions and methods whose outputs cannot be negative; cannot where their inputs cannot; lose the space.

@@ -13,7 +13,7 @@ from zennit.core import Composite
 Batches = Iterable[tuple[torch.Tensor, torch.Tensor]]
 Start = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 Value = TypeVar("Value")
-Measure = Callable[[torch.Tensor], Callable[[torch.Tensor], Value]]
+Measure = Callable[[str, torch.Tensor], Callable[[torch.Tensor], Value]]
 
 
 def at_outputs(
@@ -39,8 +39,9 @@ def at_outputs(
         Normalised images N x 3 x H x W and labels N.
     start : function of (logits N x K, labels N)
         Returns what is sent back from the logits, N x K.
-    measure : function of output
-        Called in the forward pass with a layer's output, N x C x ...; returns a function of the gradient there.
+    measure : function of (name, output)
+        Called in the forward pass with a layer's name and output, N x C x ...; returns a function of the gradient
+        there.
     composite : zennit composite, optional
         Makes the gradient relevance.
     """
@@ -63,7 +64,7 @@ def _watched(layers: dict[str, nn.Module], measure: Measure) -> Iterator[tuple[l
             if not output.requires_grad:
                 output = output.detach().requires_grad_()
                 lowest.append(output)
-            of_gradient = measure(channels_second(module, output.detach()))
+            of_gradient = measure(name, channels_second(module, output.detach()))
             output.register_hook(lambda gradient: found.update({name: of_gradient(channels_second(module, gradient))}))
             return output
 

@@ -14,6 +14,7 @@ from torch import nn
 
 from stages.attribution.canonical import activations_after, batch_norms_after, canonical
 from stages.attribution.composites import ByGraph, Rules
+from stages.attribution.concepts import shares
 from stages.attribution.filters import (
     Batches,
     Start,
@@ -23,6 +24,7 @@ from stages.attribution.filters import (
     of_cross_entropy,
     reduce,
 )
+from stages.attribution.regions import within
 from stages.networks.architectures import filters, scored_layers
 
 Scores = dict[str, torch.Tensor]
@@ -49,6 +51,12 @@ class References:
         Where relevance starts; see `stages.attribution.filters.from_class`.
     integration_steps : int
         Of integrated gradients.
+    label : int, optional
+        The class of `crp-class`.
+    contrast : (int, int), optional
+        The classes of `crp-contrast`: filters of the first are kept.
+    region : tensor, H x W in [0, 1], optional
+        Of `crp-region`.
     """
 
     batches: Batches
@@ -58,6 +66,9 @@ class References:
     rules: Rules = Rules()
     start: Start = from_class("true", "one")
     integration_steps: int = 20
+    label: int | None = None
+    contrast: tuple[int, int] | None = None
+    region: torch.Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -90,7 +101,7 @@ def relevance(network: nn.Module, names: list[str], references: References) -> R
         started += values.sum().item()
         return values
 
-    def measure(z: torch.Tensor) -> Callable[[torch.Tensor], torch.Tensor]:
+    def measure(_: str, z: torch.Tensor) -> Callable[[torch.Tensor], torch.Tensor]:
         return lambda relevance: torch.stack(
             [reduce(relevance.float(), reduction) for reduction in (references.reduction, "sum", "abs-pixel")]
         )
@@ -107,6 +118,97 @@ def lrp(network: nn.Module, names: list[str], references: References) -> Scores:
     (2024, arXiv 2408.12568) |sum_hw R|.
     """
     return relevance(network, names, references).scores
+
+
+def crp(network: nn.Module, names: list[str], references: References) -> Scores:
+    """Relevance of concepts: sum_n |r_nc|, r_nc = sum_hw R_nc / sum_c' |sum_hw R_nc'|.
+
+    r is a channel's share of the relevance that an image has in a layer, as in Concept Relevance Propagation
+    (Achtibat et al., 2023, doi 10.1038/s42256-023-00711-8): each image counts alike, however large its logit.
+    """
+    return _of_relevance(network, names, references, lambda relevance, _: shares(relevance).abs().sum(0))
+
+
+def crp_class(network: nn.Module, names: list[str], references: References) -> Scores:
+    """Relevance of concepts for one class a: sum_{n: y_n = a} |r_nc|, r as for `crp`.
+
+    Raises
+    ------
+    ValueError
+        The references name no class.
+    """
+    if references.label is None:
+        raise ValueError("crp-class needs a class")
+    return _of_relevance(
+        network, names, references, lambda relevance, y: shares(relevance)[y == references.label].abs().sum(0)
+    )
+
+
+def crp_contrast(network: nn.Module, names: list[str], references: References) -> Scores:
+    """Contrast of two classes a and b: sum_{n: y_n = a} r_nc - sum_{n: y_n = b} r_nc, r as for `crp`.
+
+    With as many reference images of both: what speaks for b, and not for a, goes first.
+
+    Raises
+    ------
+    ValueError
+        The references name no two classes.
+    """
+    if references.contrast is None:
+        raise ValueError("crp-contrast needs two classes")
+    kept, removed = references.contrast
+
+    def contrast(relevance: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        share = shares(relevance)
+        return share[labels == kept].sum(0) - share[labels == removed].sum(0)
+
+    return _of_relevance(network, names, references, contrast)
+
+
+def crp_region(network: nn.Module, names: list[str], references: References) -> Scores:
+    """How little a concept is about a region M: -sum_n (sum_hw |R_nc| M - |M| / HW sum_hw |R_nc|) / sum_c'hw |R_nc'|.
+
+    |R| within the region (at the layer's resolution) beyond the region's part of the image. What is most about it,
+    such as an artefact in a corner, goes first. Layers without positions have zeros.
+
+    Raises
+    ------
+    ValueError
+        The references name no region.
+    """
+    if references.region is None:
+        raise ValueError("crp-region needs a region")
+
+    def beyond(relevance: torch.Tensor, _: torch.Tensor) -> torch.Tensor:
+        if relevance.ndim < 4:
+            return relevance.new_zeros(relevance.shape[1])
+        inside, absolute = within(references.region.expand(len(relevance), -1, -1).to(relevance), relevance)
+        beyond = inside - references.region.mean().item() * absolute
+        total = absolute.sum(1, keepdim=True)
+        return -torch.where(total > 0, beyond / total, 0.0).sum(0)
+
+    return _of_relevance(network, names, references, beyond)
+
+
+def _of_relevance(
+    network: nn.Module,
+    names: list[str],
+    references: References,
+    value: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
+) -> Scores:
+    """Sum over batches what `value` makes of the relevance at a layer's output (N x C x ...) and the labels (N)."""
+    batch_labels: torch.Tensor
+
+    def start(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        nonlocal batch_labels
+        batch_labels = labels
+        return references.start(logits, labels)
+
+    def measure(_: str, z: torch.Tensor) -> Callable[[torch.Tensor], torch.Tensor]:
+        return lambda relevance: value(relevance.float(), batch_labels)
+
+    composite = ByGraph(references.rules, references.bounds)
+    return _sum(at_outputs(*_canonical_layers(network, names), references.batches, start, measure, composite))
 
 
 def weight(network: nn.Module, names: list[str], references: References) -> Scores:
@@ -160,7 +262,7 @@ def activation(network: nn.Module, names: list[str], references: References) -> 
 def gradient(network: nn.Module, names: list[str], references: References) -> Scores:
     """Sensitivity: sum_n |mean_hw dL/dz| (Sun et al., 2017, arXiv 1706.06197, as compared by Yeom et al., 2021)."""
 
-    def measure(z: torch.Tensor) -> Callable[[torch.Tensor], torch.Tensor]:
+    def measure(_: str, z: torch.Tensor) -> Callable[[torch.Tensor], torch.Tensor]:
         return lambda slope: reduce(slope, references.reduction, "mean")
 
     return _sum(at_outputs(*_canonical_layers(network, names), references.batches, of_cross_entropy, measure))
@@ -169,7 +271,7 @@ def gradient(network: nn.Module, names: list[str], references: References) -> Sc
 def taylor(network: nn.Module, names: list[str], references: References) -> Scores:
     """First-order Taylor: sum_n |mean_hw z dL/dz| (Molchanov et al., 2017, arXiv 1611.06440, equation 8)."""
 
-    def measure(z: torch.Tensor) -> Callable[[torch.Tensor], torch.Tensor]:
+    def measure(_: str, z: torch.Tensor) -> Callable[[torch.Tensor], torch.Tensor]:
         return lambda slope: reduce(z * slope, references.reduction, "mean")
 
     return _sum(at_outputs(*_canonical_layers(network, names), references.batches, of_cross_entropy, measure))
@@ -184,7 +286,7 @@ def integrated_gradients(network: nn.Module, names: list[str], references: Refer
     """
     points = references.integration_steps + 1
 
-    def measure(z: torch.Tensor) -> Callable[[torch.Tensor], torch.Tensor]:
+    def measure(_: str, z: torch.Tensor) -> Callable[[torch.Tensor], torch.Tensor]:
         along = z.unflatten(0, (points, -1)).diff(dim=0)
 
         def of_gradient(slope: torch.Tensor) -> torch.Tensor:
@@ -214,6 +316,10 @@ def random(network: nn.Module, names: list[str], references: References) -> Scor
 
 CRITERIA: dict[str, Callable[[nn.Module, list[str], References], Scores]] = {
     "lrp": lrp,
+    "crp": crp,
+    "crp-class": crp_class,
+    "crp-contrast": crp_contrast,
+    "crp-region": crp_region,
     "weight": weight,
     "weight-l2": weight_l2,
     "bn-scale": bn_scale,

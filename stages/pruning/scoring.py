@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from stages.attribution import regions
 from stages.attribution.composites import Rules
 from stages.attribution.filters import Start, from_class
 from stages.datasets.store import Prepared
@@ -16,7 +17,7 @@ from stages.networks import sharing
 from stages.networks.architectures import filters
 from stages.networks.checkpoint import Architecture
 from stages.networks.predict import predict
-from stages.params import Lrp
+from stages.params import Crp, Lrp, Region
 from stages.params import Scores as Settings
 from stages.pruning.criteria import CRITERIA, UNSEEING, References, Relevance, Scores, finish, relevance
 
@@ -63,6 +64,7 @@ def scored(
         rules(settings.lrp),
         start(settings.lrp),
         settings.integration_steps,
+        *_asked(settings.crp, data.classes, architecture.image_size),
     )
     normalisation = settings.normalisation[criterion]
     if criterion in UNSEEING:
@@ -96,6 +98,18 @@ def _reference_images(network, architecture, data, settings, seed, fabric):
     rows = data.references(settings.references_per_class, seed, settings.classes, accept)
     for images, labels in data.batches(rows[sharing.part(len(rows), fabric)], settings.batch_size):
         yield architecture.normalise(images.to(device)), labels.to(device)
+
+
+def _asked(crp: Crp, classes: list[str], size: int) -> tuple:
+    """Return the class, the contrast and the region that params.yaml names, as `References` takes them."""
+    label = classes.index(crp.class_name) if crp.class_name in classes else None
+    contrast = tuple(map(classes.index, crp.contrast)) if crp.contrast else None
+    return label, contrast, region(crp.region, size) if crp.region else None
+
+
+def region(given: Region, size: int) -> torch.Tensor:
+    """Return the mask, size x size, of a region of params.yaml."""
+    return regions.box(size, *given.box) if given.box else regions.disc(size, *given.disc)
 
 
 def pixel_bounds(architecture: Architecture, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:

@@ -11,7 +11,7 @@ from stages.attribution.filters import at_outputs, from_class, of_cross_entropy,
 from stages.networks.architectures import scored_layers
 
 
-def both(output):
+def both(name, output):
     """Measure the output and its gradient as they are."""
     return lambda gradient: (output, gradient)
 
@@ -61,7 +61,7 @@ def test_a_gradient_is_kept_no_longer_than_it_takes_to_measure_it(build, images)
     network = canonical(build("resnet8"))
     gradients = []
 
-    def measure(output):
+    def measure(name, output):
         def of_gradient(gradient):
             gc.collect()
             alive = sum(reference() is not None for reference in gradients)
@@ -80,7 +80,7 @@ def test_nothing_is_left_on_the_network_when_a_measure_raises(build, images, com
     network = canonical(build("resnet8"))
     before = [(sorted(vars(module)), len(module._forward_hooks)) for module in network.modules()]
 
-    def measure(output):
+    def measure(name, output):
         raise RuntimeError("half-way")
 
     with pytest.raises(RuntimeError, match="half-way"):

@@ -2,10 +2,16 @@ import copy
 
 import pytest
 import torch
+from crp.concepts import ChannelConcept
 from torch import nn
 from torch.nn.functional import cross_entropy
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from stages.attribution import regions
+from stages.attribution.canonical import canonical
+from stages.attribution.composites import ByGraph, Rules
+from stages.attribution.concepts import propagated
+from stages.attribution.filters import from_class
 from stages.networks.architectures import filters, scored_layers
 from stages.pruning.criteria import CRITERIA, References, score
 
@@ -15,7 +21,8 @@ LABELS = torch.arange(6)
 def references(images, seed=0, reduction="abs-sample"):
     bounds = images.amin((0, 2, 3), keepdim=True), images.amax((0, 2, 3), keepdim=True)
     halves = [(images[:3], LABELS[:3]), (images[3:], LABELS[3:])]
-    return References(iter(halves), bounds, reduction, seed)
+    region = regions.box(32, 0, 0, 0.5, 0.5)
+    return References(iter(halves), bounds, reduction, seed, label=2, contrast=(1, 4), region=region)
 
 
 def state(network):
@@ -188,3 +195,39 @@ def test_scores_that_are_not_finite_are_an_error(build, images):
     network.conv1.weight.data[0] = float("nan")
     with pytest.raises(ValueError, match="not finite in layer"):
         score("weight", network, references(images), "none")
+
+
+def relevance_of(network, images, name):
+    with propagated(canonical(network), [name], images, LABELS, from_class("true", "one"), ByGraph(Rules())) as found:
+        return found.relevance[name]
+
+
+def test_relevance_of_concepts_is_zennit_crps(build, images):
+    network, name = build("vgg11_bn"), "features.8"
+    share = ChannelConcept().attribute(relevance_of(network, images, name))
+
+    def scores(criterion):
+        return score(criterion, network, references(images), "none", [name])[name]
+
+    assert torch.allclose(scores("crp"), share.abs().sum(0), atol=1e-6)
+    assert torch.allclose(scores("crp-class"), share[2].abs(), atol=1e-6)
+    assert torch.allclose(scores("crp-contrast"), share[1] - share[4], atol=1e-6)
+    assert scores("crp-contrast").min() < -1e-4 < 1e-4 < scores("crp-contrast").max()
+
+
+def test_what_is_about_a_region_goes_first(build, images):
+    network, name = build("resnet8"), "conv1"
+    size = relevance_of(network, images, name).abs()  # 32 x 32, as the images
+    corner = size[:, :, :16, :16].sum((2, 3)) - size.sum((2, 3)) / 4
+    expected = -(corner / size.sum((1, 2, 3))[:, None]).sum(0)
+    scores = score("crp-region", network, references(images), "none", [name, "layer1.0.conv1"])
+    assert torch.allclose(scores[name], expected, atol=1e-5)
+    assert scores[name].abs().max() > 1e-3
+    flat = score("crp-region", build("mlp"), references(images), "none")
+    assert all((values == 0).all() for values in flat.values())
+
+
+@pytest.mark.parametrize("criterion", ["crp-class", "crp-contrast", "crp-region"])
+def test_what_is_not_said_is_not_guessed(build, images, criterion):
+    with pytest.raises(ValueError, match=f"{criterion} needs"):
+        score(criterion, build("resnet8"), References(iter([(images, LABELS)]), None, "sum", 0), "none")

@@ -1,0 +1,113 @@
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from stages.attribution.atlas import Atlas, Found, ranks, survey, votes
+from stages.attribution.canonical import activations_after, bottlenecks, canonical
+from stages.attribution.composites import ByGraph, Rules
+from stages.attribution.concepts import propagated, shares
+from stages.attribution.filters import from_class
+
+
+def predicted(form, images):
+    with torch.no_grad():
+        return form(images).argmax(1)
+
+
+def atlas_of(form, layers, batches, rules=None, classes=10):
+    atlas = Atlas(classes)
+    lost = survey(form, layers, batches, ByGraph(rules or Rules()), atlas)
+    return atlas, lost
+
+
+def test_the_atlas_is_the_mean_over_the_images_of_a_class_that_the_network_gets_right(build, images):
+    form, layers = canonical(build("vgg11_bn")), ["features.4", "features.8"]
+    labels = predicted(form, images)
+    labels[-1] = (labels[-1] + 1) % 10
+    right = predicted(form, images) == labels
+    batches = [(images[:4], labels[:4]), (images[4:], labels[4:])]
+    atlas, _ = atlas_of(form, layers, batches)
+    label = int(labels[0])
+    chosen = right & (labels == label)
+    assert chosen.any() and not right.all()
+    outputs = {}
+    for name in layers:
+        activations_after(form)[name].register_forward_hook(lambda m, x, y, name=name: outputs.update({name: y}))
+    with propagated(form, layers, images, labels, from_class("true", "one"), ByGraph(Rules())) as found:
+        relevance = dict(found.relevance)
+    for name in layers:
+        entry, of_images = atlas.entry(name, label), shares(relevance[name])[chosen]
+        assert entry.images == chosen.sum()
+        assert torch.allclose(entry.share.float(), of_images.mean(0), atol=1e-6)
+        assert torch.allclose(entry.activation.float(), outputs[name][chosen].mean((0, 2, 3)), atol=1e-5)
+        first = [set(row.topk(5).indices.tolist()) for row in of_images]
+        assert entry.votes.tolist() == [sum(channel in each for each in first) for channel in range(len(entry.votes))]
+    assert atlas.entry(layers[0]).images == right.sum()
+    with pytest.raises(ValueError, match="no image of class"):
+        atlas.entry(layers[0], next(label for label in range(10) if label not in labels))
+
+
+def test_intervals_are_those_of_the_bootstrap():
+    values = torch.from_numpy(np.random.default_rng(0).normal([0.1, 0.5], [0.02, 0.1], (400, 2))).clamp(min=1e-3)
+    relevance = torch.cat([values, 1 - values.sum(1, keepdim=True)], 1)
+    atlas = Atlas(1, resamples=2000)
+    for part in relevance.split(50):
+        atlas.add({"layer": Found(part, part)}, torch.zeros(len(part), dtype=torch.int64))
+    entry, share = atlas.entry("layer", 0), shares(relevance)
+    drawn = np.random.default_rng(1).integers(0, 400, (2000, 400))
+    low, high = np.quantile(share.numpy()[drawn].mean(1), [0.025, 0.975], axis=0)
+    assert torch.allclose(entry.share, share.mean(0))
+    width = high - low
+    assert (np.abs(entry.low.numpy() - low) < 0.1 * width).all()
+    assert (np.abs(entry.high.numpy() - high) < 0.1 * width).all()
+
+
+def test_ties_are_ties():
+    uniform = torch.full((3, 8), 1 / 8)
+    assert votes(uniform).tolist() == [[5 / 8] * 8] * 3
+    assert ranks(uniform[0]).tolist() == [1] * 8
+    assert ranks(torch.tensor([0.2, 0.5, 0.2 + 1e-9, -0.1])).tolist() == [2, 1, 2, 4]
+    assert votes(torch.tensor([[0.5, 0.1, 0.1, 0.3]]), places=3).tolist() == [[1, 0.5, 0.5, 1]]
+    assert votes(torch.tensor([[0.6, 0.4]])).tolist() == [[1, 1]]
+
+
+@pytest.mark.parametrize(
+    ("name", "layers"),
+    [("vgg11_bn", ["features.0", "features.25"]), ("resnet8", ["conv1", "layer2.0.conv1", "layer2.0.downsample.0"])],
+)
+def test_what_is_lost_is_found_also_beside_parallel_paths(build, images, name, layers):
+    form = canonical(build(name)).double()
+    batches = [(images.double(), predicted(form, images.double()))]
+    _, kept = atlas_of(form, layers, batches, Rules.named("zplus"))
+    _, lost = atlas_of(form, layers, batches, Rules.named("epsilon", epsilon=1.0))
+    assert all(value < 1e-6 for value in kept.values())
+    assert all(value > 0.1 for value in lost.values())
+
+
+def test_all_paths_lead_through_bottlenecks(build):
+    found = bottlenecks(canonical(build("resnet8")))
+    assert {"conv1", "relu", "avgpool", "fc"} < found  # layer1.0.relu and its like are used twice
+    assert sum(name.startswith("sum_") for name in found) == 3
+    assert not any("conv" in name and name != "conv1" or "downsample" in name for name in found)
+    form = canonical(build("vgg11_bn"))
+    assert {name for name, module in form.named_modules() if isinstance(module, nn.Conv2d | nn.Linear)} < bottlenecks(
+        form
+    )
+
+
+def test_relevance_within_a_region_is_counted_where_it_is(build, images):
+    form, layer = canonical(build("vgg11_bn")), "features.4"
+    labels = predicted(form, images)
+    masks = torch.zeros(6, 32, 32)
+    masks[:, :, :8] = 1
+    atlas, _ = atlas_of(form, [layer, "classifier.0"], [(images, labels, masks)])
+    with propagated(form, [layer], images, labels, from_class("true", "one"), ByGraph(Rules())) as found:
+        relevance = found.relevance[layer].abs()  # N x C x 16 x 16: the region is its first four columns
+    entry = atlas.entry(layer)
+    expected = relevance[..., :4].sum((0, 2, 3)) / relevance.sum((0, 2, 3))
+    assert torch.allclose(entry.inside.float(), expected, atol=1e-6, equal_nan=True)
+    assert (entry.inside_low <= entry.inside_high)[~entry.inside.isnan()].all()
+    assert atlas.entry("classifier.0").inside is None
+    everything, _ = atlas_of(form, [layer], [(images, labels, torch.ones(6, 32, 32))])
+    assert torch.allclose(everything.entry(layer).inside.nan_to_num(1.0), torch.ones(128, dtype=torch.float64))
