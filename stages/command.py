@@ -30,7 +30,8 @@ def parser(module: str, description: str | None, **paths: str) -> Parser:
 
 def run(main: Callable[[], None]) -> None:
     """Call `main`; an `InputError` and a full disk become one line on stderr and exit status 2."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stdout)
+    logging.getLogger("study").setLevel(logging.INFO)  # not those of libraries
+    logging.basicConfig(format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stdout)
     try:
         main()
     except InputError as error:

@@ -431,6 +431,23 @@ class Drift(Section):
     threads: Positive
 
 
+class Concepts(Section):
+    """What `stages.concepts` looks at, and how much of it is written."""
+
+    split: Literal["train", "val", "test"]
+    layers: Layers
+    kept: Positive
+    resamples: Annotated[int, Field(ge=40)]
+    lost: Fraction
+    region: Region | None
+    references: Positive
+    examples: Positive
+    pictured_layers: Positive
+    pictured_concepts: Positive
+    batch_size: Positive
+    threads: Positive
+
+
 class Setting(Section):
     """Values of prune.scores to use in place of those there, for lrp."""
 
@@ -507,6 +524,7 @@ class Params(Section):
     evaluate: Evaluate
     few_shot: FewShot
     drift: Drift
+    concepts: Concepts
     curves: Curves
     sensitivity: Sensitivity
     toy: Toy

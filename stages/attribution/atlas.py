@@ -182,9 +182,9 @@ def survey(
     layers: list[str],
     batches: Iterable[tuple[torch.Tensor, ...]],
     composite: Composite,
-    atlas: Atlas,
+    take: Callable[[dict[str, Found], torch.Tensor, torch.Tensor], None],
 ) -> dict[str, float]:
-    """Take into an atlas what a network makes of images it gets right; one LRP pass.
+    """See what a network makes of the images it gets right; one LRP pass.
 
     Relevance starts with one at the true class.
 
@@ -196,6 +196,9 @@ def survey(
     batches : iterable of (images, labels) or (images, labels, masks)
         Normalised images N x 3 x H x W, labels N, and the region of each image, N x H x W in [0, 1].
     composite : zennit composite
+    take : function of (found, labels, right)
+        Called for each batch with what was seen by layer, and the labels, of the images that are right; and a mask (N)
+        of these among the batch's. `Atlas.add` takes the first two.
 
     Returns
     -------
@@ -224,7 +227,7 @@ def survey(
     def measure(name: str, z: torch.Tensor) -> Callable[[torch.Tensor], Found | torch.Tensor]:
         if name not in layers:
             return lambda relevance: _total(relevance)
-        activation = _positions(following[name](z) if name in following else z).mean(2)
+        activation = _positions(_computed(following[name], z) if name in following else z).mean(2)
 
         def of_relevance(relevance: torch.Tensor) -> Found:
             inside = (None, None) if masks is None or relevance.ndim < 4 else within(masks, relevance)
@@ -239,7 +242,7 @@ def survey(
             total = found.relevance.sum(1) if isinstance(found, Found) else found
             lost[name] += (total - 1)[right].abs().sum().item()
         images += int(right.sum())
-        atlas.add({name: batch[name].of(right) for name in layers}, truth[right])
+        take({name: batch[name].of(right) for name in layers}, truth[right], right)
     return {name: max(lost[guard] for guard in guards[name]) / max(images, 1) for name in layers}
 
 
@@ -253,6 +256,11 @@ def _guards(form: nn.Module, layers: list[str]) -> dict[str, list[str]]:
         after = [name for name in order[place:] if name in whole][:1]
         guards[layer] = after if after == [layer] else before + after
     return guards
+
+
+def _computed(module: nn.Module, values: torch.Tensor) -> torch.Tensor:
+    """Return a module's output without calling the hooks of those that watch it."""
+    return type(module).forward(module, values)
 
 
 def _positions(values: torch.Tensor) -> torch.Tensor:

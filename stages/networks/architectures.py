@@ -1,5 +1,6 @@
 """Networks by name: torchvision's, with a stem for small images, the small ResNets of He et al. for CIFAR, an MLP."""
 
+import difflib
 from fnmatch import fnmatchcase
 
 import torch
@@ -118,24 +119,26 @@ def scored_layers(network: nn.Module) -> dict[str, nn.Module]:
     }
 
 
-def prunable_layers(network: nn.Module, include: list[str], exclude: list[str]) -> list[str]:
+def prunable_layers(network: nn.Module, include: list[str], exclude: list[str], key: str = "prune.layers") -> list[str]:
     """Return the names of the scored layers that match a pattern (`fnmatch`) of `include` and none of `exclude`.
 
     Raises
     ------
     InputError
-        There are none.
+        There are none, or a pattern of `include` is nearly the name of one, and of none.
     """
 
     def matches(name: str, patterns: list[str]) -> bool:
         return any(fnmatchcase(name, pattern) for pattern in patterns)
 
     layers = scored_layers(network)
+    for pattern in include:
+        near = difflib.get_close_matches(pattern, layers, n=2)
+        if near and not any(matches(name, [pattern]) for name in layers):
+            raise InputError(f"{key}: {pattern!r} is no layer; did you mean {' or '.join(near)}?")
     names = [name for name in layers if matches(name, include) and not matches(name, exclude)]
     if not names:
-        raise InputError(
-            f"prune.layers: include {include} and exclude {exclude} leave none of the layers {', '.join(layers)}"
-        )
+        raise InputError(f"{key}: include {include} and exclude {exclude} leave none of the layers {', '.join(layers)}")
     return names
 
 

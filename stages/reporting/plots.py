@@ -256,3 +256,67 @@ def training_curves(history: pd.DataFrame) -> Figure:
     left.legend()
     right.legend()
     return figure
+
+
+def concept_maps(image: np.ndarray, title: str, rows: dict[str, list[tuple[str, np.ndarray]]]) -> Figure:
+    """Return an image over the conditional heat maps of concepts, a row a layer, each map in a colour scale of its own.
+
+    Parameters
+    ----------
+    image : uint8 array, H x W x 3
+    title : str
+    rows : dict
+        Name of a layer to (label, heat map H x W) of its concepts; all rows of one length.
+    """
+    columns = max(map(len, rows.values()))
+    figure = Figure(figsize=(1.25 * columns + 1.2, 1.45 * (len(rows) + 1)), layout="constrained")
+    panels = figure.subplots(len(rows) + 1, columns, squeeze=False)
+    for axes in panels.flat:
+        axes.set(xticks=[], yticks=[])
+    for axes in panels[0]:
+        axes.spines[:].set_visible(False)
+    panels[0][0].imshow(image)
+    figure.suptitle(title)
+    for panel, (layer, maps) in zip(panels[1:], rows.items(), strict=True):
+        panel[0].set_ylabel(layer, fontsize=7)
+        for axes, (label, heat) in zip(panel, maps, strict=False):
+            shown = axes.imshow(heat / (np.abs(heat).max() or 1.0), vmin=-1, vmax=1, cmap="bwr")
+            axes.set_title(label, fontsize=7)
+    bar = figure.colorbar(shown, ax=panels, ticks=[-1, 0, 1], shrink=0.4)
+    bar.set_label("share of the largest relevance")
+    return figure
+
+
+def concept_graph(edges: list[tuple[tuple[str, int], tuple[str, int], float]], layers: list[str]) -> Figure:
+    """Return a drawing of a concept's sub-concepts: layers from top to bottom, lines as wide as shares.
+
+    Parameters
+    ----------
+    edges : list of ((layer, channel) above, (layer, channel) below, share)
+    layers : list of str
+        In the order of the forward pass.
+    """
+    nodes = list(dict.fromkeys(node for above, below, _ in edges for node in (above, below)))
+    levels = [layer for layer in reversed(layers) if any(node[0] == layer for node in nodes)]
+    members = {layer: [node for node in nodes if node[0] == layer] for layer in levels}
+    place = {
+        node: ((number + 0.5) / len(row), -levels.index(layer))
+        for layer, row in members.items()
+        for number, node in enumerate(row)
+    }
+    widest = max(map(len, members.values()), default=1)
+    figure = Figure(figsize=(max(4.0, 0.75 * widest + 1.5), 0.8 * len(levels) + 0.6), layout="constrained")
+    axes = figure.subplots()
+    largest = max((share for *_, share in edges), default=1.0)
+    for above, below, share in edges:
+        (x, y), (left, low) = place[above], place[below]
+        axes.plot([x, left], [y, low], "-", color=COLOURS[0], lw=0.3 + 3 * share / largest, alpha=0.6, zorder=1)
+        axes.text((x + 2 * left) / 3, (y + 2 * low) / 3, f"{100 * share:.0f}%", fontsize=6, ha="center", va="center")
+    for node, (x, y) in place.items():
+        axes.text(
+            x, y, str(node[1]), ha="center", va="center", fontsize=7, zorder=2,
+            bbox={"boxstyle": "round", "fc": "white", "ec": "grey"},
+        )  # fmt: skip
+    axes.set(yticks=[-n for n in range(len(levels))], yticklabels=levels, xticks=[], xlim=(0, 1))
+    axes.spines[:].set_visible(False)
+    return figure

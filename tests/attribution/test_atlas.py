@@ -17,7 +17,7 @@ def predicted(form, images):
 
 def atlas_of(form, layers, batches, rules=None, classes=10):
     atlas = Atlas(classes)
-    lost = survey(form, layers, batches, ByGraph(rules or Rules()), atlas)
+    lost = survey(form, layers, batches, ByGraph(rules or Rules()), lambda found, labels, _: atlas.add(found, labels))
     return atlas, lost
 
 
@@ -74,7 +74,7 @@ def test_ties_are_ties():
 
 @pytest.mark.parametrize(
     ("name", "layers"),
-    [("vgg11_bn", ["features.0", "features.25"]), ("resnet8", ["conv1", "layer2.0.conv1", "layer2.0.downsample.0"])],
+    [("vgg11_bn", ["features.0", "features.25"]), ("resnet8", ["conv1", "layer1.0.conv1", "layer2.0.downsample.0"])],
 )
 def test_what_is_lost_is_found_also_beside_parallel_paths(build, images, name, layers):
     form = canonical(build(name)).double()

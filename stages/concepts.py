@@ -1,0 +1,243 @@
+"""Concepts of a network: which channels its decisions rely on, for which classes, where, and what they are made of.
+
+By hand::
+
+    python -m stages.concepts --data data/prepared --checkpoint models/baseline/seed0.safetensors --folder concepts
+
+writes `atlas.csv` (a row a layer, class and concept), `layers.csv` (what was conserved), `graphs.json`, and pictures:
+`heatmaps/CLASS.png`, `references/LAYER.png` and `graphs/CLASS.svg`. The rules of relevance are those of
+`prune.scores.lrp`.
+"""
+
+import numpy as np
+import pandas as pd
+import torch
+from scipy.ndimage import gaussian_filter
+from torch import nn
+
+from stages import command, device
+from stages.attribution.atlas import Atlas, Found, survey
+from stages.attribution.canonical import canonical
+from stages.attribution.composites import ByGraph
+from stages.attribution.concepts import Propagated, propagated, shares
+from stages.attribution.decomposition import decompose
+from stages.attribution.filters import from_class
+from stages.attribution.references import Highest, fields
+from stages.datasets import store
+from stages.datasets.store import Prepared
+from stages.errors import InputError, naming
+from stages.files import replacing, write_json, write_rows
+from stages.networks import checkpoint
+from stages.networks.architectures import prunable_layers
+from stages.networks.checkpoint import Architecture
+from stages.params import Concepts, load
+from stages.pruning.scoring import pixel_bounds, region, rules
+from stages.reporting import plots
+
+ALL = "all"  # in place of a class: all images together
+WIDTHS = [3, 2, 1]  # sub-concepts of a concept, by layers down
+TRUE_CLASS = from_class("true", "one")
+
+
+def main() -> None:
+    """Run the stage."""
+    parser = command.parser(
+        "stages.concepts", __doc__, data="prepared data", checkpoint="network to look at", folder="to write to"
+    )
+    arguments = parser.parse_args()
+    params = load(arguments.params)
+    settings = params.concepts
+    log = command.logger("concepts")
+    where = device.prepare(settings.threads)
+    data = store.load(arguments.data)
+    network, architecture = checkpoint.load(arguments.checkpoint)
+    if architecture.classes != data.classes:
+        raise InputError(f"{arguments.checkpoint}: its classes are not those of the data")
+    layers = prunable_layers(network, settings.layers.include, settings.layers.exclude, "concepts.layers")
+    with naming(arguments.checkpoint):
+        form = canonical(network.to(where))
+        composite = ByGraph(rules(params.prune.scores.lrp), pixel_bounds(architecture, where))
+        seen = Seen(form, layers, data, architecture, settings, composite, where)
+        lost = seen.survey()
+    for name, label in zip(data.classes, range(len(data.classes)), strict=True):
+        if not seen.right[label]:
+            log.warning("no image of class %s is classified correctly; the atlas has no rows for it", name)
+    flagged = [layer for layer in layers if lost[layer] > settings.lost]
+    for layer in flagged:
+        log.warning("%s is left out: %.0f %% of the relevance is lost on the way to it", layer, 100 * lost[layer])
+    reported = [layer for layer in layers if layer not in flagged]
+    if not reported:
+        raise InputError(f"concepts.lost: {settings.lost}: every layer loses more; prune.scores.lrp names other rules")
+    write_rows(arguments.folder / "layers.csv", seen.layer_rows(lost, flagged))
+    rows = pd.DataFrame(seen.rows(reported))
+    with replacing(arguments.folder / "atlas.csv") as temporary:
+        rows.to_csv(temporary, index=False, float_format="%.6g")
+    pictured = _spread([layer for layer in reported if seen.spatial(layer)], settings.pictured_layers)
+    if not pictured:
+        return
+    graphs = {}
+    for name, numbers in seen.examples().items():
+        top = {layer: _top(rows, layer, name, settings.pictured_concepts) for layer in pictured}
+        with seen.propagated(numbers, pictured) as found:
+            figure = plots.concept_maps(
+                data.images[numbers[0]],
+                f"{name}: {data.index['image_id'].iloc[numbers[0]]}",
+                {layer: _maps(found, layer, concepts) for layer, concepts in top.items()},
+            )
+            edges = decompose(found, (pictured[-1], top[pictured[-1]][0]), pictured, WIDTHS)
+        plots.save_pictures(figure, arguments.folder / "heatmaps" / f"{name}.png")
+        graphs[name] = [
+            {"above": list(edge.above), "below": list(edge.below), "share": round(edge.share, 6)} for edge in edges
+        ]
+        drawn = [(edge.above, edge.below, edge.share) for edge in edges]
+        plots.save(plots.concept_graph(drawn, pictured), arguments.folder / "graphs" / f"{name}.svg")
+    write_json(arguments.folder / "graphs.json", graphs)
+    for layer in pictured:
+        figure = seen.sheet(layer, _top(rows, layer, ALL, settings.pictured_concepts))
+        plots.save_pictures(figure, arguments.folder / "references" / f"{layer}.png")
+    log.info("%d layers of %d, %d images: %s", len(reported), len(layers), sum(seen.right), arguments.folder)
+
+
+class Seen:
+    """A network looking at the images of a split."""
+
+    def __init__(
+        self,
+        form: nn.Module,
+        layers: list[str],
+        data: Prepared,
+        architecture: Architecture,
+        settings: Concepts,
+        composite: ByGraph,
+        where: torch.device,
+    ):
+        self.form, self.layers, self.data, self.architecture = form, layers, data, architecture
+        self.settings, self.composite, self.where = settings, composite, where
+        self.atlas = Atlas(len(data.classes), settings.resamples)
+        self.by_relevance, self.by_activation = Highest(settings.references), Highest(settings.references)
+        self.right = [0] * len(data.classes)
+        self.first: dict[int, list[int]] = {}  # images of a class that are right
+        self.numbers = data.rows(settings.split)
+
+    def survey(self) -> dict[str, float]:
+        """Look at all images once; return what is lost by layer."""
+        given = self.settings.region
+        mask = region(given, self.architecture.image_size) if given else None
+        numbers = iter(torch.from_numpy(self.numbers).split(self.settings.batch_size))
+
+        def batches():
+            for images, labels in self.data.batches(self.numbers, self.settings.batch_size):
+                normalised = self.architecture.normalise(images.to(self.where))
+                masks = [] if mask is None else [mask.to(self.where).expand(len(images), -1, -1)]
+                yield normalised, labels.to(self.where), *masks
+
+        def take(found: dict[str, Found], labels: torch.Tensor, right: torch.Tensor) -> None:
+            chosen = next(numbers)[right.cpu()]
+            self.atlas.add(found, labels)
+            self.by_relevance.add({layer: shares(each.relevance) for layer, each in found.items()}, chosen)
+            self.by_activation.add({layer: each.activation for layer, each in found.items()}, chosen)
+            for number, label in zip(chosen.tolist(), labels.tolist(), strict=True):
+                self.right[label] += 1
+                if len(self.first.setdefault(label, [])) < self.settings.examples:
+                    self.first[label].append(number)
+
+        return survey(self.form, self.layers, batches(), self.composite, take)
+
+    def rows(self, layers: list[str]) -> list[dict]:
+        """Return the rows of the atlas: the most relevant concepts of each layer and class."""
+        labels = {ALL: None} | {name: n for n, name in enumerate(self.data.classes) if self.right[n]}
+        rows = []
+        for layer in layers:
+            for name, label in labels.items():
+                entry = self.atlas.entry(layer, label)
+                columns = {"share": entry.share, "low": entry.low, "high": entry.high, "votes": entry.votes}
+                columns["activation"] = entry.activation
+                if entry.inside is not None:
+                    columns |= {
+                        "inside": entry.inside,
+                        "inside_low": entry.inside_low,
+                        "inside_high": entry.inside_high,
+                    }
+                for concept in entry.share.argsort(descending=True, stable=True)[: self.settings.kept].tolist():
+                    row = {"layer": layer, "class": name, "concept": concept, "rank": int(entry.rank[concept])}
+                    rows.append(row | {key: values[concept].item() for key, values in columns.items()})
+        return rows
+
+    def layer_rows(self, lost: dict[str, float], flagged: list[str]) -> list[dict]:
+        """Return what is known of each layer: conservation, and how many concepts share the relevance."""
+        rows = []
+        for layer in self.layers:
+            share = self.atlas.entry(layer).share.abs()
+            part = share / share.sum()
+            effective = torch.exp(-torch.xlogy(part, part).sum()).item()
+            rows.append(
+                {"layer": layer, "concepts": len(share), "lost": lost[layer], "reported": layer not in flagged}
+                | {"effective_concepts": effective, "largest_share": share.max().item()}
+            )
+        return rows
+
+    def spatial(self, layer: str) -> bool:
+        """Return whether a layer's output has positions."""
+        return isinstance(self.form.get_submodule(layer), nn.Conv2d)
+
+    def examples(self) -> dict[str, list[int]]:
+        """Return the first images of each class that are right, by the class's name."""
+        return {self.data.classes[label]: numbers for label, numbers in sorted(self.first.items())}
+
+    def propagated(self, numbers: list[int], layers: list[str]):
+        """Propagate relevance for some images; see `stages.attribution.concepts.propagated`."""
+        images, labels = self.data.batch(np.array(numbers))
+        images = self.architecture.normalise(images.to(self.where))
+        return propagated(self.form, layers, images, labels.to(self.where), TRUE_CLASS, self.composite)
+
+    def sheet(self, layer: str, concepts: list[int]):
+        """Return a contact sheet: for each concept its RelMax and its ActMax images, cropped to what it sees."""
+        rows = {}
+        for concept in concepts:
+            for kind, highest in (("RelMax", self.by_relevance), ("ActMax", self.by_activation)):
+                numbers, values = highest.of(layer, concept)
+                with self.propagated(numbers.tolist(), [layer]) as found:
+                    at = found.relevance if kind == "RelMax" else found.outputs
+                    positions = at[layer][:, concept].detach().flatten(1).argmax(1)
+                    parts = fields(found, layer, concept, positions)
+                rows[f"{concept} {kind}"] = [
+                    (_masked(self.data.images[number], part, heat.cpu().numpy()), self._caption(number, value))
+                    for number, value, (part, heat) in zip(numbers.tolist(), values.tolist(), parts, strict=True)
+                ]
+        return plots.picture_rows(rows, self.settings.references)
+
+    def _caption(self, number: int, value: float) -> str:
+        row = self.data.index.iloc[number]
+        return f"{row['image_id']}\n{self.data.classes[row['label']]}\n{value:.3g}"
+
+
+def _masked(image: np.ndarray, part: tuple[slice, slice], heat: np.ndarray) -> np.ndarray:
+    """Return a part of an image, darkened where the relevance, blurred, has less than a tenth of its largest value."""
+    size = gaussian_filter(np.abs(heat), 1.0)[part]
+    light = np.where(size > 0.1 * size.max(), 1.0, 0.4)[..., None] if size.max() else 1.0
+    return (image[part] * light).astype(np.uint8)
+
+
+def _maps(found: Propagated, layer: str, concepts: list[int]) -> list[tuple[str, np.ndarray]]:
+    """Return the label and the conditional heat map of concepts for the first image."""
+    share = shares(found.relevance[layer])[0]
+    return [
+        (f"{concept}: {100 * share[concept]:.1f} %", found.heat_maps(layer, concept)[0].cpu().numpy())
+        for concept in concepts
+    ]
+
+
+def _top(rows: pd.DataFrame, layer: str, name: str, count: int) -> list[int]:
+    chosen = rows[(rows["layer"] == layer) & (rows["class"] == name)]
+    return chosen["concept"].head(count).tolist()
+
+
+def _spread(layers: list[str], count: int) -> list[str]:
+    """Return at most `count` of the layers, from the first to the last."""
+    if len(layers) <= count:
+        return layers
+    return [layers[n] for n in np.unique(np.linspace(0, len(layers) - 1, count).round().astype(int))]
+
+
+if __name__ == "__main__":
+    command.run(main)

@@ -1,0 +1,102 @@
+"""The concepts of a checkpoint: the command, with real files."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+from PIL import Image
+from ruamel.yaml import YAML
+
+from stages.networks import checkpoint
+from stages.networks.architectures import scored_layers
+from stages.networks.predict import predict
+
+
+@pytest.fixture
+def network_file(tmp_path, build, architecture):
+    checkpoint.save(tmp_path / "seed0.safetensors", build("resnet8", image_size=16), architecture)
+    return tmp_path / "seed0.safetensors"
+
+
+@pytest.fixture
+def concepts(tmp_path, prepared_folder, network_file):
+    """Return a function that runs the command with changed parameters."""
+
+    def run(lrp=None, **changes):
+        yaml = YAML()
+        content = yaml.load(Path("params.yaml").read_text())
+        content["concepts"] |= {"references": 2, "examples": 2, "pictured_layers": 3, "pictured_concepts": 2} | changes
+        content["prune"]["scores"]["lrp"] |= lrp or {}
+        yaml.dump(content, tmp_path / "params.yaml")
+        options = {"params": tmp_path / "params.yaml", "data": prepared_folder, "checkpoint": network_file}
+        options["folder"] = tmp_path / "concepts"
+        command = [sys.executable, "-m", "stages.concepts"]
+        command += [str(part) for name, value in options.items() for part in (f"--{name}", value)]
+        return subprocess.run(command, capture_output=True, text=True)
+
+    return run
+
+
+def test_the_atlas_pictures_and_graphs_of_a_checkpoint_are_written(concepts, tmp_path, network_file, prepared):
+    answer = concepts(region={"box": [0.0, 0.0, 0.5, 1.0]})
+    assert answer.returncode == 0, answer.stderr
+    network, architecture = checkpoint.load(network_file)
+    logits, labels = predict(network, architecture, prepared, prepared.rows("test"), 50)
+    right = (logits.argmax(1) == labels).sum()
+    classes = [name for n, name in enumerate(prepared.classes) if ((logits.argmax(1) == labels) & (labels == n)).any()]
+    assert 0 < len(classes) < 10
+    atlas = pd.read_csv(tmp_path / "concepts/atlas.csv")
+    assert list(atlas["layer"].unique()) == list(scored_layers(network))
+    assert list(atlas["class"].unique()) == ["all", *classes]
+    assert (atlas.groupby(["layer", "class"])["rank"].apply(list).map(lambda ranks: ranks == sorted(ranks))).all()
+    assert (atlas["low"] <= atlas["share"] + 1e-6).all() and (atlas["share"] <= atlas["high"] + 1e-6).all()
+    assert (atlas[atlas["class"] == "all"]["votes"] <= right.item()).all()
+    assert atlas["inside"].between(0, 1).all()
+    layers = pd.read_csv(tmp_path / "concepts/layers.csv")
+    assert (layers["lost"] < 1e-4).all() and layers["reported"].all()
+    assert (layers["effective_concepts"] <= layers["concepts"]).all()
+    for name in prepared.classes:
+        assert (tmp_path / "concepts/heatmaps" / f"{name}.png").exists() == (name in classes)
+        assert (f"no image of class {name} " in answer.stdout) == (name not in classes)
+    for layer in ("conv1", "layer3.0.downsample.0"):
+        with Image.open(tmp_path / "concepts/references" / f"{layer}.png") as sheet:
+            assert min(sheet.size) > 200
+    graphs = json.loads((tmp_path / "concepts/graphs.json").read_text())
+    assert set(graphs) == set(classes)
+    for edges in graphs.values():
+        assert edges[0]["above"][0] == "layer3.0.downsample.0"
+        assert edges[-1]["below"][0] == "conv1"
+        assert all(0 < edge["share"] <= 1 for edge in edges)
+
+
+def test_layers_on_the_way_to_which_relevance_is_lost_are_left_out(concepts, tmp_path):
+    lossy = {"low": "epsilon", "middle": "epsilon", "high": "zplus", "linear": "zplus", "first": "none"}
+    answer = concepts(lrp={"composite": lossy, "epsilon": 1.0})
+    assert answer.returncode == 0, answer.stderr
+    layers = pd.read_csv(tmp_path / "concepts/layers.csv").set_index("layer")
+    assert not layers["reported"]["conv1"] and layers["reported"]["layer3.0.conv2"]
+    assert set(pd.read_csv(tmp_path / "concepts/atlas.csv")["layer"]) == set(layers.index[layers["reported"]])
+    assert "conv1 is left out: " in answer.stdout
+    answer = concepts(lrp={"composite": "epsilon", "epsilon": 1e6})
+    assert (answer.returncode, answer.stderr.count("\n")) == (2, 1)
+    assert "concepts.lost: 0.01: every layer loses more" in answer.stderr
+
+
+def test_a_layer_that_does_not_exist_is_answered_with_the_near_ones(concepts, tmp_path):
+    answer = concepts(layers={"include": ["layer2.0.conv3"], "exclude": []})
+    assert (answer.returncode, answer.stderr.count("\n")) == (2, 1)
+    assert "concepts.layers: 'layer2.0.conv3' is no layer; did you mean layer2.0.conv" in answer.stderr
+    assert not (tmp_path / "concepts").exists()
+
+
+def test_the_same_network_gives_the_same_files(concepts, tmp_path):
+    def files():
+        assert concepts().returncode == 0
+        return {path: path.read_bytes() for path in (tmp_path / "concepts").rglob("*.*") if path.is_file()}
+
+    torch.manual_seed(1)
+    assert files() == files()
