@@ -9,7 +9,7 @@ READY := $(VENV)/.ready
 # Tests of the one SLURM that a machine can have, and of faults at a moment; a worker has each file:
 ALONE := test_slurm.py test_faults.py
 
-.PHONY: help env run status test test-slow reliability audit lint lock clean toy curves sensitivity results-toy bench-data bench-deployment bench-jobs bench-planning bench-relevance bench-scheduling
+.PHONY: help env run status test test-slow reliability audit lint lock clean toy curves sensitivity results-toy bench-concepts bench-data bench-deployment bench-jobs bench-planning bench-relevance bench-scheduling
 
 help:  ## list the targets
 	@grep -hE '^[a-z%-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z%-]+):[^#]*## /\1\t/' | expand -t 18
@@ -73,6 +73,9 @@ results-%: $(READY)  ## export the study's small results to docs/results/%, with
 
 bench-jobs: $(READY)  ## two jobs of one thread at a time against one of two (needs a finished study)
 	@python -m benchmarks.jobs
+
+bench-concepts: $(READY)  ## the atlas and conditional heat maps against a pass of LRP (5 minutes)
+	@python -m benchmarks.concepts
 
 bench-data: $(READY)  ## preparing data against a bare loop, loading them against a training step (1 minute)
 	@python -m benchmarks.data

@@ -86,7 +86,7 @@ def prepare(composite: str, name: str, pixels: int, batch: int) -> dict[str, Cal
         with autocast():
             (scores,) = at_outputs(
                 form, of_form, [(images, labels)], from_class("true", "one"),
-                lambda z: lambda relevance: reduce(relevance, "abs-sample"), ByGraph(Rules.named(composite)),
+                lambda _, z: lambda relevance: reduce(relevance, "abs-sample"), ByGraph(Rules.named(composite)),
             )  # fmt: skip
         return scores
 

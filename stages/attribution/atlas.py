@@ -119,10 +119,6 @@ class Atlas:
     def _add(self, layer: str, what: str, values: torch.Tensor) -> None:
         self.sums[layer, what] = self.sums.get((layer, what), 0) + values
 
-    def layers(self) -> list[str]:
-        """Return the names of the layers that were seen."""
-        return list(dict.fromkeys(layer for layer, _ in self.sums))
-
     def entry(self, layer: str, label: int | None = None) -> Entry:
         """Return what there is of a layer for a class, or for all images together.
 

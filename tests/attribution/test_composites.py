@@ -49,7 +49,7 @@ def at(network, layers, rules, images, bounds=None):
     """Return the relevance at the layers' outputs, started with one at the label."""
     composite = ByGraph(rules, bounds)
     batches = [(images, LABELS[: len(images)])]
-    (values,) = at_outputs(network, layers, batches, from_class("true", "one"), lambda z: _same, composite)
+    (values,) = at_outputs(network, layers, batches, from_class("true", "one"), lambda _, z: _same, composite)
     return values
 
 

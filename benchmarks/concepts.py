@@ -1,0 +1,88 @@
+"""What concepts cost: the atlas, and conditional heat maps, against one pass of LRP over the same images.
+
+By hand: `make bench-concepts`. Runs are interleaved in one process, the median of RUNS after one that does not count.
+Writes metrics/bench/concepts.json. STUDY_DEVICE (cpu, cuda) chooses where.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torchvision import models
+
+from benchmarks.timing import machine, medians, use_threads
+from stages import command, device
+from stages.attribution.atlas import Atlas, survey
+from stages.attribution.canonical import canonical
+from stages.attribution.composites import ByGraph, Rules
+from stages.attribution.concepts import propagated
+from stages.attribution.filters import at_outputs, from_class, reduce
+from stages.files import write_json
+from stages.networks.architectures import scored_layers
+
+RUNS = 3
+PIXELS, BATCH, BATCHES = 64, 25, 2
+LAYERS, CONCEPTS = 8, 5
+START = from_class("true", "one")
+
+
+def prepare(composite: str) -> dict[str, dict[str, Callable[[], object]]]:
+    """Return what is compared, by case."""
+    where = device.chosen()
+    torch.manual_seed(0)
+    network = models.vgg16_bn(num_classes=10)
+    network.avgpool = torch.nn.Identity()
+    network.classifier = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(512 * 4, 10))
+    form = canonical(network.to(where))
+    layers = list(scored_layers(network))
+    of_form = {layer: form.get_submodule(layer) for layer in layers}
+    batches = [torch.randn(BATCH, 3, PIXELS, PIXELS, device=where) for _ in range(BATCHES)]
+    with torch.no_grad():
+        labelled = [(images, form(images).argmax(1)) for images in batches]  # all right, so that all count
+    rules = ByGraph(Rules.named(composite))
+
+    def one_pass() -> None:
+        for _ in at_outputs(form, of_form, labelled, START, lambda _, z: lambda r: reduce(r, "sum"), rules):
+            pass
+
+    def atlas() -> None:
+        seen = Atlas(10)
+        survey(form, layers, labelled, rules, lambda found, labels, _: seen.add(found, labels))
+
+    few = labelled[0][0][:4], labelled[0][1][:4]
+
+    def to_pixels() -> None:
+        with propagated(form, [], *few, START, rules):
+            pass
+
+    def heat_maps() -> None:
+        shown = layers[-LAYERS:]
+        with propagated(form, shown, *few, START, rules) as found:
+            for layer in shown:
+                for concept in range(CONCEPTS):
+                    found.heat_maps(layer, concept)
+
+    return {
+        "atlas of 50 images": {"ours": atlas, "a pass": one_pass},
+        f"{CONCEPTS} heat maps of {LAYERS} layers": {"ours": heat_maps, "a pass": to_pixels},
+    }
+
+
+def main() -> None:
+    """Run the benchmark."""
+    threads = use_threads()
+    rows = []
+    for composite in ("epsilon-plus", "alpha-beta"):
+        for case, runs in prepare(composite).items():
+            median = medians(runs, RUNS)
+            ratio = median["ours"] / median["a pass"]
+            print(f"vgg16_bn, {PIXELS} px, {composite}, {case}: {median['ours']:.2f} s, {ratio:.2f} passes", flush=True)
+            rows.append(
+                {"case": f"vgg16_bn {PIXELS} px, {composite}, {case}", "ours_s": median["ours"], "peer": "a pass"}
+                | {"peer_s": median["a pass"], "ratio": ratio, "runs": RUNS}
+            )
+    write_json(Path("metrics/bench/concepts.json"), [row | {"threads": threads, "machine": machine()} for row in rows])
+
+
+if __name__ == "__main__":
+    command.run(main)
