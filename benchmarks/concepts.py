@@ -47,7 +47,7 @@ def prepare(composite: str) -> dict[str, dict[str, Callable[[], object]]]:
 
     def atlas() -> None:
         seen = Atlas(10)
-        survey(form, layers, labelled, rules, lambda found, labels, _: seen.add(found, labels))
+        survey(form, layers, labelled, rules, lambda found, labels, _: seen.add(found, labels, range(BATCH)))
 
     few = labelled[0][0][:4], labelled[0][1][:4]
 

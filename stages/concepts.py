@@ -6,8 +6,13 @@ By hand::
 
 writes `atlas.csv` (a row a layer, class and concept), `layers.csv` (what was conserved), `graphs.json`, and pictures:
 `heatmaps/CLASS.png`, `references/LAYER.png` and `graphs/CLASS.svg`. The rules of relevance are those of
-`prune.scores.lrp`.
+`prune.scores.lrp`. The folder is replaced as a whole.
 """
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -17,7 +22,7 @@ from torch import nn
 
 from stages import command, device
 from stages.attribution.atlas import Atlas, Found, survey
-from stages.attribution.canonical import canonical
+from stages.attribution.canonical import canonical, facts
 from stages.attribution.composites import ByGraph
 from stages.attribution.concepts import Propagated, propagated, shares
 from stages.attribution.decomposition import decompose
@@ -34,7 +39,7 @@ from stages.params import Concepts, load
 from stages.pruning.scoring import pixel_bounds, region, rules
 from stages.reporting import plots
 
-ALL = "all"  # in place of a class: all images together
+ALL = "(all)"  # in place of a class: all images together
 WIDTHS = [3, 2, 1]  # sub-concepts of a concept, by layers down
 TRUE_CLASS = from_class("true", "one")
 
@@ -53,49 +58,82 @@ def main() -> None:
     network, architecture = checkpoint.load(arguments.checkpoint)
     if architecture.classes != data.classes:
         raise InputError(f"{arguments.checkpoint}: its classes are not those of the data")
+    if architecture.image_size != data.images.shape[1]:
+        size = architecture.image_size
+        raise InputError(f"{arguments.checkpoint}: takes {size} pixels, the data have {data.images.shape[1]}")
     layers = prunable_layers(network, settings.layers.include, settings.layers.exclude, "concepts.layers")
     with naming(arguments.checkpoint):
         form = canonical(network.to(where))
         composite = ByGraph(rules(params.prune.scores.lrp), pixel_bounds(architecture, where))
         seen = Seen(form, layers, data, architecture, settings, composite, where)
         lost = seen.survey()
-    for name, label in zip(data.classes, range(len(data.classes)), strict=True):
-        if not seen.right[label]:
+    if not any(seen.right):
+        raise InputError(f"{arguments.checkpoint}: gets no image of the split {settings.split} right")
+    for name, right in zip(data.classes, seen.right, strict=True):
+        if not right:
             log.warning("no image of class %s is classified correctly; the atlas has no rows for it", name)
-    flagged = [layer for layer in layers if lost[layer] > settings.lost]
+    flagged = [layer for layer in layers if not lost[layer] <= settings.lost]  # also where it is not a number
     for layer in flagged:
-        log.warning("%s is left out: %.0f %% of the relevance is lost on the way to it", layer, 100 * lost[layer])
+        log.warning("%s is left out: %.2g of the relevance is lost or gained on the way to it", layer, lost[layer])
     reported = [layer for layer in layers if layer not in flagged]
     if not reported:
         raise InputError(f"concepts.lost: {settings.lost}: every layer loses more; prune.scores.lrp names other rules")
-    write_rows(arguments.folder / "layers.csv", seen.layer_rows(lost, flagged))
-    rows = pd.DataFrame(seen.rows(reported))
-    with replacing(arguments.folder / "atlas.csv") as temporary:
-        rows.to_csv(temporary, index=False, float_format="%.6g")
-    pictured = _spread([layer for layer in reported if seen.spatial(layer)], settings.pictured_layers)
-    if not pictured:
-        return
-    graphs = {}
-    for name, numbers in seen.examples().items():
-        top = {layer: _top(rows, layer, name, settings.pictured_concepts) for layer in pictured}
-        with seen.propagated(numbers, pictured) as found:
+    with _replaced(arguments.folder) as folder:
+        write_rows(folder / "layers.csv", seen.layer_rows(lost, flagged))
+        rows = pd.DataFrame(seen.rows(reported))
+        with replacing(folder / "atlas.csv") as temporary:
+            rows.to_csv(temporary, index=False, float_format="%.6g")
+        _picture(seen, rows, _spread(reported, settings.pictured_layers), settings, folder)
+    log.info("%d layers of %d, %d images: %s", len(reported), len(layers), sum(seen.right), arguments.folder)
+
+
+def _picture(seen: "Seen", rows: pd.DataFrame, layers: list[str], settings: Concepts, folder: Path) -> None:
+    """Write heat maps, graphs and reference images of the first concepts of some layers."""
+    data, graphs = seen.data, {}
+    for label, numbers in seen.examples().items():
+        name = data.classes[label]
+        file = name.replace("/", "_")
+        top = {layer: _top(rows, layer, name, settings.pictured_concepts) for layer in layers}
+        with seen.propagated(numbers, layers) as found:
             figure = plots.concept_maps(
                 data.images[numbers[0]],
                 f"{name}: {data.index['image_id'].iloc[numbers[0]]}",
                 {layer: _maps(found, layer, concepts) for layer, concepts in top.items()},
             )
-            edges = decompose(found, (pictured[-1], top[pictured[-1]][0]), pictured, WIDTHS)
-        plots.save_pictures(figure, arguments.folder / "heatmaps" / f"{name}.png")
+            edges = decompose(found, (layers[-1], top[layers[-1]][0]), layers, WIDTHS)
+        plots.save_pictures(figure, folder / "heatmaps" / f"{file}.png")
         graphs[name] = [
             {"above": list(edge.above), "below": list(edge.below), "share": round(edge.share, 6)} for edge in edges
         ]
         drawn = [(edge.above, edge.below, edge.share) for edge in edges]
-        plots.save(plots.concept_graph(drawn, pictured), arguments.folder / "graphs" / f"{name}.svg")
-    write_json(arguments.folder / "graphs.json", graphs)
-    for layer in pictured:
-        figure = seen.sheet(layer, _top(rows, layer, ALL, settings.pictured_concepts))
-        plots.save_pictures(figure, arguments.folder / "references" / f"{layer}.png")
-    log.info("%d layers of %d, %d images: %s", len(reported), len(layers), sum(seen.right), arguments.folder)
+        plots.save(plots.concept_graph(drawn, layers), folder / "graphs" / f"{file}.svg")
+    write_json(folder / "graphs.json", graphs)
+    for layer in layers:
+        if seen.spatial(layer):
+            figure = seen.sheet(layer, _top(rows, layer, ALL, settings.pictured_concepts))
+            plots.save_pictures(figure, folder / "references" / f"{layer}.png")
+
+
+@contextmanager
+def _replaced(folder: Path) -> Iterator[Path]:
+    """Yield a new folder that takes the place of this one once it is whole.
+
+    Raises
+    ------
+    InputError
+        The folder holds something else than concepts.
+    """
+    if folder.exists() and not (folder / "atlas.csv").exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise InputError(f"{folder}: exists, and holds no atlas.csv; name a folder for the concepts alone")
+    new = folder.with_name(f".{folder.name}.new")
+    shutil.rmtree(new, ignore_errors=True)
+    new.mkdir(parents=True)
+    try:
+        yield new
+        shutil.rmtree(folder, ignore_errors=True)
+        new.rename(folder)
+    finally:
+        shutil.rmtree(new, ignore_errors=True)
 
 
 class Seen:
@@ -122,7 +160,8 @@ class Seen:
     def survey(self) -> dict[str, float]:
         """Look at all images once; return what is lost by layer."""
         given = self.settings.region
-        mask = region(given, self.architecture.image_size) if given else None
+        mask = region(given, self.architecture.image_size, "concepts.region") if given else None
+        groups = self.data.index["group"].factorize()[0]
         numbers = iter(torch.from_numpy(self.numbers).split(self.settings.batch_size))
 
         def batches():
@@ -133,7 +172,7 @@ class Seen:
 
         def take(found: dict[str, Found], labels: torch.Tensor, right: torch.Tensor) -> None:
             chosen = next(numbers)[right.cpu()]
-            self.atlas.add(found, labels)
+            self.atlas.add(found, labels, groups[chosen.numpy()].tolist())
             self.by_relevance.add({layer: shares(each.relevance) for layer, each in found.items()}, chosen)
             self.by_activation.add({layer: each.activation for layer, each in found.items()}, chosen)
             for number, label in zip(chosen.tolist(), labels.tolist(), strict=True):
@@ -144,7 +183,7 @@ class Seen:
         return survey(self.form, self.layers, batches(), self.composite, take)
 
     def rows(self, layers: list[str]) -> list[dict]:
-        """Return the rows of the atlas: the most relevant concepts of each layer and class."""
+        """Return the rows of the atlas: the first concepts of each layer and class, with all that tie for it."""
         labels = {ALL: None} | {name: n for n, name in enumerate(self.data.classes) if self.right[n]}
         rows = []
         for layer in layers:
@@ -152,15 +191,18 @@ class Seen:
                 entry = self.atlas.entry(layer, label)
                 columns = {"share": entry.share, "low": entry.low, "high": entry.high, "votes": entry.votes}
                 columns["activation"] = entry.activation
+                of_layer = {"images": entry.images} | ({} if entry.area is None else {"area": entry.area})
                 if entry.inside is not None:
                     columns |= {
                         "inside": entry.inside,
                         "inside_low": entry.inside_low,
                         "inside_high": entry.inside_high,
                     }
-                for concept in entry.share.argsort(descending=True, stable=True)[: self.settings.kept].tolist():
+                for concept in entry.share.argsort(descending=True, stable=True).tolist():
+                    if entry.rank[concept] > self.settings.kept:
+                        break
                     row = {"layer": layer, "class": name, "concept": concept, "rank": int(entry.rank[concept])}
-                    rows.append(row | {key: values[concept].item() for key, values in columns.items()})
+                    rows.append(row | of_layer | {key: values[concept].item() for key, values in columns.items()})
         return rows
 
     def layer_rows(self, lost: dict[str, float], flagged: list[str]) -> list[dict]:
@@ -168,21 +210,22 @@ class Seen:
         rows = []
         for layer in self.layers:
             share = self.atlas.entry(layer).share.abs()
+            row = {"layer": layer, "concepts": len(share), "lost": lost[layer], "reported": layer not in flagged}
+            if layer in flagged:
+                rows.append(row | {"effective_concepts": None, "largest_share": None})
+                continue
             part = share / share.sum()
             effective = torch.exp(-torch.xlogy(part, part).sum()).item()
-            rows.append(
-                {"layer": layer, "concepts": len(share), "lost": lost[layer], "reported": layer not in flagged}
-                | {"effective_concepts": effective, "largest_share": share.max().item()}
-            )
+            rows.append(row | {"effective_concepts": effective, "largest_share": share.max().item()})
         return rows
 
     def spatial(self, layer: str) -> bool:
         """Return whether a layer's output has positions."""
-        return isinstance(self.form.get_submodule(layer), nn.Conv2d)
+        return layer not in facts(self.form).flat
 
-    def examples(self) -> dict[str, list[int]]:
-        """Return the first images of each class that are right, by the class's name."""
-        return {self.data.classes[label]: numbers for label, numbers in sorted(self.first.items())}
+    def examples(self) -> dict[int, list[int]]:
+        """Return the first images of each class that are right, by the class's number."""
+        return dict(sorted(self.first.items()))
 
     def propagated(self, numbers: list[int], layers: list[str]):
         """Propagate relevance for some images; see `stages.attribution.concepts.propagated`."""
@@ -196,10 +239,15 @@ class Seen:
         for concept in concepts:
             for kind, highest in (("RelMax", self.by_relevance), ("ActMax", self.by_activation)):
                 numbers, values = highest.of(layer, concept)
+                numbers, values = numbers[values > 0], values[values > 0]
+                rows[f"{concept} {kind}"] = []
+                if not len(numbers):
+                    continue
                 with self.propagated(numbers.tolist(), [layer]) as found:
-                    at = found.relevance if kind == "RelMax" else found.outputs
-                    positions = at[layer][:, concept].detach().flatten(1).argmax(1)
-                    parts = fields(found, layer, concept, positions)
+                    relevant = kind == "RelMax"
+                    at = (found.relevance if relevant else found.outputs)[layer].detach()
+                    positions = at[:, concept].flatten(1).argmax(1)
+                    parts = fields(found, layer, concept, positions, None if relevant else torch.ones_like(at))
                 rows[f"{concept} {kind}"] = [
                     (_masked(self.data.images[number], part, heat.cpu().numpy()), self._caption(number, value))
                     for number, value, (part, heat) in zip(numbers.tolist(), values.tolist(), parts, strict=True)

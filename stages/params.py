@@ -260,6 +260,13 @@ class Crp(Section):
     contrast: Annotated[list[str], Field(min_length=2, max_length=2)] | None
     region: Region | None
 
+    @field_validator("contrast")
+    @classmethod
+    def _differ(cls, contrast):
+        if contrast and contrast[0] == contrast[1]:
+            raise ValueError(f"{contrast} must name two classes")
+        return contrast
+
     def classes(self) -> list[str]:
         """Return the names of classes that are asked for."""
         return [*([self.class_name] if self.class_name else []), *(self.contrast or [])]
@@ -289,7 +296,8 @@ class Scores(Section):
         if criterion in get_args(Seeing):
             values |= self.model_dump(include={"references_per_class", "batch_size", "classes", "correct_only"})
         if criterion == "lrp" or criterion in get_args(OfConcepts):
-            values["lrp"] = self.lrp.model_dump()
+            starts = {"start", "amount"} if criterion != "lrp" else None  # of concepts: one at the true class
+            values["lrp"] = self.lrp.model_dump(exclude=starts)
         if asked := self.crp.asked_by(criterion):
             values[asked] = self.crp.model_dump()[asked]
         if criterion == "integrated-gradients":
@@ -446,6 +454,12 @@ class Concepts(Section):
     pictured_concepts: Positive
     batch_size: Positive
     threads: Positive
+
+    @model_validator(mode="after")
+    def _picture_what_is_kept(self):
+        if self.pictured_concepts > self.kept:
+            raise ValueError(f"pictured_concepts is {self.pictured_concepts}, more than kept, {self.kept}")
+        return self
 
 
 class Setting(Section):

@@ -75,6 +75,8 @@ from stages.params import Criterion, OfConcepts, Seeing, load
             "region: {box: [0.5, 0.0, 0.5, 1.0]}",
             ["prune.scores.crp.region", "left must be below right"],
         ),
+        ("contrast: null", "contrast: [bag, bag]", ["prune.scores.crp.contrast", "two classes"]),
+        ("pictured_concepts: 5", "pictured_concepts: 50", ["concepts: pictured_concepts is 50, more than kept, 10"]),
         ("region: null", "region: {}", ["prune.scores.crp.region", "name either box: [left, top, right, bottom]"]),
     ],
 )
@@ -120,7 +122,8 @@ def test_the_settings_of_one_criterion_are_not_read_by_another(params):
         return {criterion for criterion in every if changed.read_by(criterion) != before[criterion]}
 
     of_concepts = set(get_args(OfConcepts))
-    assert change(lrp=scores.lrp.model_copy(update={"amount": "one"})) == {"lrp", *of_concepts}
+    assert change(lrp=scores.lrp.model_copy(update={"amount": "one"})) == {"lrp"}
+    assert change(lrp=scores.lrp.model_copy(update={"alpha": 3.0})) == {"lrp", *of_concepts}
     assert change(crp=scores.crp.model_copy(update={"class_name": "bag"})) == {"crp-class"}
     assert change(crp=scores.crp.model_copy(update={"contrast": ["bag", "coat"]})) == {"crp-contrast"}
     assert change(coupled=scores.coupled | {"weight": "max"}) == {"weight"}

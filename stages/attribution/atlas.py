@@ -4,20 +4,21 @@ A concept is a channel (`stages.attribution.concepts`). Everything is accumulate
 on the number of channels and classes, never on that of the images.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import nn
-from torch.nn.functional import one_hot
 from zennit.core import Composite
 
 from stages.attribution.canonical import activations_after, bottlenecks, facts
 from stages.attribution.concepts import shares
-from stages.attribution.filters import at_outputs
-from stages.attribution.regions import within
+from stages.attribution.filters import at_outputs, from_class
+from stages.attribution.regions import resolves, within
 
 VOTES = 5  # an image votes for so many concepts of a layer
+TRUE_CLASS = from_class("true", "one")
 TIED = 1e-6  # of a layer's largest share: what differs by less is the same
 
 
@@ -30,17 +31,18 @@ class Found:
     relevance : tensor, N x C
         Summed over space.
     activation : tensor, N x C
-        Mean over space, after the activation function.
-    inside : tensor, N x C, optional
-        Sum over space of |relevance| within a region of the image.
-    absolute : tensor, N x C, optional
-        Sum over space of |relevance|; with `inside`.
+        Mean over space, after the activation function; of the output itself, where none follows that alone.
+    inside, absolute : tensor, N x C, optional
+        Sums over space of |relevance|, within a region of the image and everywhere; where a layer can tell them apart.
+    area : tensor, N, optional
+        The region's part of the layer's positions.
     """
 
     relevance: torch.Tensor
     activation: torch.Tensor
     inside: torch.Tensor | None = None
     absolute: torch.Tensor | None = None
+    area: torch.Tensor | None = None
 
     def of(self, images: torch.Tensor) -> "Found":
         """Return what is seen of some of the images, chosen by a mask (N)."""
@@ -55,15 +57,17 @@ class Entry:
     ----------
     images : int
     share, low, high : tensor
-        Mean share of relevance, and its 95 % bootstrap interval.
+        Mean share of relevance, and its 95 % bootstrap interval; of a single group of images there is none (nan).
     rank : int tensor
         1 is the most relevant; concepts with equal shares have equal ranks.
     votes : tensor
         How many images have the concept among their five most relevant; where several tie for the last places, they
-        share these.
+        share these. One that speaks against the class, or says nothing, has none.
     activation : tensor
     inside, inside_low, inside_high : tensor, optional
         Share of the concept's |relevance| within the region, and its interval; not a number where it has none.
+    area : float, optional
+        What `inside` would be, were relevance everywhere alike.
     """
 
     images: int
@@ -76,14 +80,15 @@ class Entry:
     inside: torch.Tensor | None
     inside_low: torch.Tensor | None
     inside_high: torch.Tensor | None
+    area: float | None
 
 
 class Atlas:
     """Statistics of concepts by layer and class.
 
-    Intervals are of the Poisson bootstrap: an image counts, in each replicate, as often as a Poisson variable with mean
-    one says, so that no image needs to be kept (Hanley and MacGibbon, 2006, doi 10.1016/j.cmpb.2006.04.006; Chamandy et
-    al., 2012).
+    Intervals are of the Poisson bootstrap: a group of images that belong together (a slide, a patient) counts, in each
+    replicate, as often as a Poisson variable with mean one says, so that no image needs to be kept (Hanley and
+    MacGibbon, 2006, doi 10.1016/j.cmpb.2006.04.006; Chamandy et al., 2012).
 
     Parameters
     ----------
@@ -96,28 +101,37 @@ class Atlas:
     def __init__(self, classes: int, resamples: int = 200, seed: int = 0):
         self.classes = classes
         self.resamples = resamples
-        self.generator = torch.Generator().manual_seed(seed)
+        self.seed = seed
         self.weights = torch.zeros(classes, 1 + resamples, dtype=torch.float64)  # the first counts each image once
+        self.groups: list[set[int]] = [set() for _ in range(classes)]  # two at most: enough to know that there are
         self.sums: dict[tuple[str, str], torch.Tensor] = {}
 
-    def add(self, found: dict[str, Found], labels: torch.Tensor) -> None:
-        """Take a batch in; by layer what was seen, and the class of each image (N)."""
-        drawn = torch.poisson(torch.ones(len(labels), self.resamples), generator=self.generator)
-        weights = torch.cat([torch.ones(len(labels), 1), drawn], 1).double()
-        member = one_hot(labels.cpu(), self.classes).double()
-        self.weights += member.T @ weights
-        replicates = torch.einsum("nk,nb->kbn", member, weights)
-        for layer, values in found.items():
-            share = shares(values.relevance).double().cpu()
-            self._add(layer, "share", replicates @ share)
-            self._add(layer, "votes", member.T @ votes(share))
-            self._add(layer, "activation", member.T @ values.activation.double().cpu())
-            if values.inside is not None:
-                self._add(layer, "inside", replicates @ values.inside.double().cpu())
-                self._add(layer, "absolute", replicates @ values.absolute.double().cpu())
+    def add(self, found: dict[str, Found], labels: torch.Tensor, groups: Sequence[int]) -> None:
+        """Take a batch in: by layer what was seen, and of each image the class and the number of its group (N)."""
+        drawn = [np.random.default_rng([self.seed, group]).poisson(1.0, self.resamples) for group in groups]
+        for label in labels.unique().tolist():
+            chosen = (labels == label).cpu()
+            weights = torch.ones(int(chosen.sum()), 1 + self.resamples, dtype=torch.float64)
+            weights[:, 1:] = torch.from_numpy(np.stack([drawn[n] for n in chosen.nonzero().flatten()]))
+            self.weights[label] += weights.sum(0)
+            for n in chosen.nonzero().flatten():
+                if len(self.groups[label]) < 2:
+                    self.groups[label].add(groups[n])
+            for layer, values in found.items():
+                each = values.of(chosen.to(labels.device))
+                share = shares(each.relevance).double().cpu()
+                self._add(layer, "share", label, weights.T @ share)
+                self._add(layer, "votes", label, votes(share).sum(0))
+                self._add(layer, "activation", label, each.activation.double().cpu().sum(0))
+                if each.inside is not None:
+                    self._add(layer, "inside", label, weights.T @ each.inside.double().cpu())
+                    self._add(layer, "absolute", label, weights.T @ each.absolute.double().cpu())
+                    self._add(layer, "area", label, each.area.double().cpu().sum())
 
-    def _add(self, layer: str, what: str, values: torch.Tensor) -> None:
-        self.sums[layer, what] = self.sums.get((layer, what), 0) + values
+    def _add(self, layer: str, what: str, label: int, values: torch.Tensor) -> None:
+        if (layer, what) not in self.sums:
+            self.sums[layer, what] = torch.zeros(self.classes, *values.shape, dtype=torch.float64)
+        self.sums[layer, what][label] += values
 
     def entry(self, layer: str, label: int | None = None) -> Entry:
         """Return what there is of a layer for a class, or for all images together.
@@ -135,40 +149,51 @@ class Atlas:
         weights = self.weights.sum(0) if label is None else self.weights[label]
         images = int(weights[0])
         if not images:
-            raise ValueError(f"no image of class {label}")
-        share, low, high = _interval(of("share"), weights[:, None])
-        region = (None, None, None) if of("inside") is None else _interval(of("inside"), of("absolute"))
+            raise ValueError("no image" if label is None else f"no image of class {label}")
+        groups = set().union(*self.groups) if label is None else self.groups[label]
+        share, low, high = _interval(of("share"), weights[:, None], len(groups))
+        region = (None,) * 4
+        if of("inside") is not None:
+            area = (of("area") / images).item()
+            region = (*_interval(of("inside"), of("absolute"), len(groups)), area)
         return Entry(images, share, low, high, ranks(share), of("votes"), of("activation") / images, *region)
 
 
 def votes(share: torch.Tensor, places: int = VOTES) -> torch.Tensor:
     """Return which concepts are among the `places` most relevant of each image, N x C.
 
-    1 for each; concepts that are equal and too many for the last places share them evenly, so that each image has the
-    same number of votes.
+    1 for each; concepts that tie and are too many for the last places share them evenly. One whose share is not above
+    zero has none.
     """
     places = min(places, share.shape[1])
     last = share.topk(places, dim=1).values[:, -1:]
-    above, tied = share > last, share == last
-    left = places - above.sum(1, keepdim=True)
-    return above + tied * (left.to(share) / tied.sum(1, keepdim=True))
+    near = TIED * share.abs().amax(1, keepdim=True)
+    above = (share > last + near) & (share > 0)
+    tied = ((share - last).abs() <= near) & (share > 0)
+    left = (places - above.sum(1, keepdim=True)).to(share)
+    return above + tied * (left / tied.sum(1, keepdim=True).clamp(min=1)).clamp(max=1)
 
 
 def ranks(values: torch.Tensor) -> torch.Tensor:
-    """Return the rank of each value, 1 the highest; those within `TIED` of the largest magnitude are tied."""
+    """Return the rank of each value, 1 the highest; values that differ from the first of a tie by little are tied."""
     order = values.argsort(descending=True, stable=True)
-    ordered = values[order]
-    starts = torch.ones_like(order, dtype=torch.bool)
-    starts[1:] = ordered[:-1] - ordered[1:] > TIED * values.abs().max()
-    place = torch.arange(1, len(values) + 1)
+    near = TIED * values.abs().max().item()
+    place, first = 0, float("inf")
     result = torch.empty_like(order)
-    result[order] = torch.where(starts, place, 0).cummax(0).values
+    for number, (index, value) in enumerate(zip(order.tolist(), values[order].tolist(), strict=True), 1):
+        if first - value > near:
+            place, first = number, value
+        result[index] = place
     return result
 
 
-def _interval(sums: torch.Tensor, weights: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def _interval(
+    sums: torch.Tensor, weights: torch.Tensor, groups: int
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Return the mean and its 95 % interval, given sums and weights of the replicates (B x C), the first the data's."""
     means = sums / weights
+    if groups < 2:
+        return means[0], *(torch.full_like(means[0], torch.nan) for _ in range(2))
     low, high = torch.nanquantile(means[1:], torch.tensor([0.025, 0.975], dtype=means.dtype), dim=0)
     return means[0], low, high
 
@@ -194,13 +219,13 @@ def survey(
     composite : zennit composite
     take : function of (found, labels, right)
         Called for each batch with what was seen by layer, and the labels, of the images that are right; and a mask (N)
-        of these among the batch's. `Atlas.add` takes the first two.
+        of these among the batch's.
 
     Returns
     -------
     dict of layer name to float
         Relevance lost or gained on the way to a layer: mean over images of |sum of relevance - 1|. Where parallel
-        paths lead past a layer, that of the nearest modules before and after it that all paths lead through.
+        paths lead past a layer, the larger of that at the nearest modules before and after it that all lead through.
     """
     guards = _guards(form, layers)
     watched = {name: form.get_submodule(name) for name in dict.fromkeys([*layers, *sum(guards.values(), [])])}
@@ -218,7 +243,7 @@ def survey(
     def start(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         nonlocal right
         right = logits.argmax(1) == labels
-        return one_hot(labels, logits.shape[1])
+        return TRUE_CLASS(logits, labels)
 
     def measure(name: str, z: torch.Tensor) -> Callable[[torch.Tensor], Found | torch.Tensor]:
         if name not in layers:
@@ -226,7 +251,7 @@ def survey(
         activation = _positions(_computed(following[name], z) if name in following else z).mean(2)
 
         def of_relevance(relevance: torch.Tensor) -> Found:
-            inside = (None, None) if masks is None or relevance.ndim < 4 else within(masks, relevance)
+            inside = () if masks is None or not resolves(masks, relevance) else within(masks, relevance)
             return Found(_positions(relevance).sum(2), activation, *inside)
 
         return of_relevance

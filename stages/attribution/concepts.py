@@ -31,7 +31,7 @@ def shares(relevance: torch.Tensor) -> torch.Tensor:
     """
     of_concept = relevance.flatten(2).sum(2) if relevance.ndim > 2 else relevance
     total = of_concept.abs().sum(1, keepdim=True)
-    return torch.where(total > 0, of_concept / total, 0.0)
+    return torch.where(total == 0, 0.0, of_concept / total)
 
 
 class Propagated:
@@ -39,19 +39,22 @@ class Propagated:
 
     Attributes
     ----------
-    logits : tensor, N x K
     relevance : dict of layer name to tensor, N x C x ...
         At the layers' outputs; at `PIXELS` N x 3 x H x W.
     """
 
     def __init__(self, logits: torch.Tensor, outputs: dict[str, torch.Tensor], started: torch.Tensor):
-        self.logits = logits.detach()
         self.outputs = outputs
         found = torch.autograd.grad(logits, list(outputs.values()), started, retain_graph=True)
         self.relevance = dict(zip(outputs, found, strict=True))
 
     def of(
-        self, layer: str, channels: Sequence[int], at: Sequence[str] = (PIXELS,), where: torch.Tensor | None = None
+        self,
+        layer: str,
+        channels: Sequence[int],
+        at: Sequence[str] = (PIXELS,),
+        where: torch.Tensor | None = None,
+        started: torch.Tensor | None = None,
     ) -> dict[str, torch.Tensor]:
         """Return what becomes, in lower layers, of the relevance that some channels of a layer have.
 
@@ -66,6 +69,8 @@ class Propagated:
             Layers below, or `PIXELS`.
         where : tensor, N x H x W of the layer's output, optional
             What the relevance at each position is multiplied by: a mask of neurons.
+        started : tensor, as the layer's output, optional
+            In place of the relevance that the channels have.
 
         Returns
         -------
@@ -77,7 +82,7 @@ class Propagated:
         ValueError
             A layer of `at` is not below the layer.
         """
-        output, relevance = self.outputs[layer], self.relevance[layer]
+        output, relevance = self.outputs[layer], self.relevance[layer] if started is None else started
         kept = torch.zeros_like(relevance)
         kept[:, channels] = relevance[:, channels] if where is None else relevance[:, channels] * where.unsqueeze(1)
         below = [self.outputs[name] for name in at]
@@ -87,9 +92,12 @@ class Propagated:
             raise ValueError(f"{missing[0]} is not below {layer}")
         return dict(zip(at, found, strict=True))
 
-    def heat_maps(self, layer: str, channel: int, where: torch.Tensor | None = None) -> torch.Tensor:
-        """Return the conditional heat map of a channel for each image, summed over colours: N x H x W."""
-        return self.of(layer, [channel], where=where)[PIXELS].sum(1)
+    def heat_maps(self, layer: str, channel: int, **options: torch.Tensor | None) -> torch.Tensor:
+        """Return the conditional heat map of a channel for each image, summed over colours: N x H x W.
+
+        The options are those of `of`.
+        """
+        return self.of(layer, [channel], **options)[PIXELS].sum(1)
 
 
 @contextmanager

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import torch
 
-from stages.attribution.concepts import Propagated, shares
+from stages.attribution.concepts import Propagated
 
 Node = tuple[str, int]  # layer and channel
 
@@ -18,7 +18,8 @@ class Edge:
     ----------
     above, below : (layer, channel)
     share : float
-        The sub-concept's part of the concept's relevance in the lower layer, with its sign; mean over images.
+        The sub-concept's part of the concept's relevance, over all images together. What the layer has none of, because
+        a parallel path leads past it, is in no edge.
     """
 
     above: Node
@@ -38,8 +39,8 @@ def decompose(found: Propagated, root: Node, layers: Sequence[str], widths: Sequ
     found : Propagated
     root : (layer, channel)
     layers : sequence of str
-        Those to go down through, in the order of the forward pass. One that nothing of a concept's relevance reaches,
-        such as one on a parallel path, is passed over.
+        Those to go down through, in the order of the forward pass: from a concept to the last layer before it that
+        its relevance reaches.
     widths : sequence of int
         How many sub-concepts a concept has at the first, second, … layer down; the last goes on to the end.
 
@@ -62,12 +63,19 @@ def decompose(found: Propagated, root: Node, layers: Sequence[str], widths: Sequ
 
 def _sub_concepts(found: Propagated, node: Node, layers: Sequence[str], width: int) -> list[Edge]:
     layer, channel = node
+    whole = _by_concept(found.relevance[layer])[:, channel].abs().sum()
     for lower in reversed(layers[: layers.index(layer)]):
         try:
             relevance = found.of(layer, [channel], at=[lower])[lower]
         except ValueError:
-            continue  # not below it
-        mean = shares(relevance).mean(0)
-        order = torch.argsort(mean, descending=True, stable=True)[:width]
-        return [Edge(node, (lower, int(each)), mean[each].item()) for each in order if mean[each] > 0]
+            continue  # on a parallel path
+        share = _by_concept(relevance).sum(0) / whole
+        order = torch.argsort(share, descending=True, stable=True)[:width]
+        edges = [Edge(node, (lower, int(each)), share[each].item()) for each in order if share[each] > 0]
+        if edges:
+            return edges
     return []
+
+
+def _by_concept(relevance: torch.Tensor) -> torch.Tensor:
+    return relevance.flatten(2).sum(2) if relevance.ndim > 2 else relevance

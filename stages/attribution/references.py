@@ -39,9 +39,9 @@ class Highest:
 
 
 def fields(
-    found: Propagated, layer: str, concept: int, positions: torch.Tensor
+    found: Propagated, layer: str, concept: int, positions: torch.Tensor, started: torch.Tensor | None = None
 ) -> list[tuple[tuple[slice, slice], torch.Tensor]]:
-    """Return the part of each image that one neuron of a concept takes its relevance from, and that relevance.
+    """Return the part of each image that the relevance of one neuron of a concept goes to, and that relevance.
 
     Parameters
     ----------
@@ -49,6 +49,8 @@ def fields(
         The images; of a layer with positions.
     positions : int tensor, N
         Which neuron of each image, counted along rows: where the concept is most relevant, or most active.
+    started : tensor, as the layer's output, optional
+        In place of the relevance that the neurons have, which may be zero where they are most active.
 
     Returns
     -------
@@ -57,7 +59,7 @@ def fields(
     """
     height, width = found.relevance[layer].shape[2:]
     where = one_hot(positions, height * width).view(-1, height, width).to(found.relevance[layer])
-    heat = found.heat_maps(layer, concept, where)
+    heat = found.heat_maps(layer, concept, where=where, started=started)
     return [(_box(image != 0), image) for image in heat]
 
 

@@ -5,18 +5,44 @@ from torch.nn.functional import adaptive_avg_pool2d
 
 
 def box(size: int, left: float, top: float, right: float, bottom: float) -> torch.Tensor:
-    """Return a size x size mask, 1 where a pixel's centre is in the box (0 0 is the image's top left corner)."""
+    """Return a size x size mask, 1 where a pixel's centre is in the box (0 0 is the image's top left corner).
+
+    Raises
+    ------
+    ValueError
+        It holds no pixel, or all.
+    """
     down, across = _centres(size)
-    return ((across >= left) & (across < right) & (down >= top) & (down < bottom)).float()
+    return _some((across >= left) & (across < right) & (down >= top) & (down < bottom))
 
 
 def disc(size: int, x: float, y: float, radius: float) -> torch.Tensor:
-    """Return a size x size mask, 1 where a pixel's centre is in the disc around (x, y)."""
+    """Return a size x size mask, 1 where a pixel's centre is in the disc around (x, y).
+
+    Raises
+    ------
+    ValueError
+        It holds no pixel, or all.
+    """
     down, across = _centres(size)
-    return ((across - x).square() + (down - y).square() <= radius**2).float()
+    return _some((across - x).square() + (down - y).square() <= radius**2)
 
 
-def within(masks: torch.Tensor, relevance: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def _some(mask: torch.Tensor) -> torch.Tensor:
+    if mask.all() or not mask.any():
+        raise ValueError(f"holds {'all' if mask.any() else 'none'} of the {len(mask)} x {len(mask)} pixels")
+    return mask.float()
+
+
+def resolves(masks: torch.Tensor, relevance: torch.Tensor) -> bool:
+    """Return whether relevance, N x C x ..., has positions, and not all of them are covered alike by a mask."""
+    if relevance.ndim < 4:
+        return False
+    covered = _covered(masks, relevance)
+    return bool((covered.amax((1, 2, 3)) - covered.amin((1, 2, 3)) > 1e-6).all())
+
+
+def within(masks: torch.Tensor, relevance: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Return how much |relevance| of each channel lies within a mask, and how much there is.
 
     Parameters
@@ -28,10 +54,15 @@ def within(masks: torch.Tensor, relevance: torch.Tensor) -> tuple[torch.Tensor, 
     Returns
     -------
     inside, all : tensors, N x C
+    area : tensor, N
+        The part of the positions that is covered.
     """
-    size = relevance.abs()
-    covered = adaptive_avg_pool2d(masks.to(size).unsqueeze(1), size.shape[2:])
-    return (size * covered).sum((2, 3)), size.sum((2, 3))
+    size, covered = relevance.abs(), _covered(masks, relevance)
+    return (size * covered).sum((2, 3)), size.sum((2, 3)), covered.mean((1, 2, 3))
+
+
+def _covered(masks: torch.Tensor, relevance: torch.Tensor) -> torch.Tensor:
+    return adaptive_avg_pool2d(masks.to(relevance).unsqueeze(1), relevance.shape[2:])
 
 
 def _centres(size: int) -> tuple[torch.Tensor, torch.Tensor]:

@@ -24,7 +24,7 @@ from stages.attribution.filters import (
     of_cross_entropy,
     reduce,
 )
-from stages.attribution.regions import within
+from stages.attribution.regions import resolves, within
 from stages.networks.architectures import filters, scored_layers
 
 Scores = dict[str, torch.Tensor]
@@ -126,7 +126,7 @@ def crp(network: nn.Module, names: list[str], references: References) -> Scores:
     r is a channel's share of the relevance that an image has in a layer, as in Concept Relevance Propagation
     (Achtibat et al., 2023, doi 10.1038/s42256-023-00711-8): each image counts alike, however large its logit.
     """
-    return _of_relevance(network, names, references, lambda relevance, _: shares(relevance).abs().sum(0))
+    return _of_relevance(network, names, references, lambda _, relevance, __: shares(relevance).abs().sum(0))
 
 
 def crp_class(network: nn.Module, names: list[str], references: References) -> Scores:
@@ -140,14 +140,14 @@ def crp_class(network: nn.Module, names: list[str], references: References) -> S
     if references.label is None:
         raise ValueError("crp-class needs a class")
     return _of_relevance(
-        network, names, references, lambda relevance, y: shares(relevance)[y == references.label].abs().sum(0)
+        network, names, references, lambda _, relevance, y: shares(relevance)[y == references.label].abs().sum(0)
     )
 
 
 def crp_contrast(network: nn.Module, names: list[str], references: References) -> Scores:
     """Contrast of two classes a and b: sum_{n: y_n = a} r_nc - sum_{n: y_n = b} r_nc, r as for `crp`.
 
-    With as many reference images of both: what speaks for b, and not for a, goes first.
+    For as many reference images of both: what speaks for b, and not for a, goes first.
 
     Raises
     ------
@@ -158,7 +158,7 @@ def crp_contrast(network: nn.Module, names: list[str], references: References) -
         raise ValueError("crp-contrast needs two classes")
     kept, removed = references.contrast
 
-    def contrast(relevance: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    def contrast(_: str, relevance: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         share = shares(relevance)
         return share[labels == kept].sum(0) - share[labels == removed].sum(0)
 
@@ -169,43 +169,48 @@ def crp_region(network: nn.Module, names: list[str], references: References) -> 
     """How little a concept is about a region M: -sum_n (sum_hw |R_nc| M - |M| / HW sum_hw |R_nc|) / sum_c'hw |R_nc'|.
 
     |R| within the region (at the layer's resolution) beyond the region's part of the image. What is most about it,
-    such as an artefact in a corner, goes first. Layers without positions have zeros.
+    such as an artefact in a corner, goes first.
 
     Raises
     ------
     ValueError
-        The references name no region.
+        The references name no region, or a layer cannot tell it from the rest of the image.
     """
     if references.region is None:
         raise ValueError("crp-region needs a region")
 
-    def beyond(relevance: torch.Tensor, _: torch.Tensor) -> torch.Tensor:
-        if relevance.ndim < 4:
-            return relevance.new_zeros(relevance.shape[1])
-        inside, absolute = within(references.region.expand(len(relevance), -1, -1).to(relevance), relevance)
-        beyond = inside - references.region.mean().item() * absolute
+    def elsewhere(name: str, relevance: torch.Tensor, _: torch.Tensor) -> torch.Tensor:
+        masks = references.region.expand(len(relevance), -1, -1).to(relevance)
+        if not resolves(masks, relevance):
+            shape = " x ".join(map(str, relevance.shape[2:])) or "no"
+            raise ValueError(f"crp-region: layer {name} has {shape} positions: too few; prune.layers may exclude it")
+        inside, absolute, area = within(masks, relevance)
         total = absolute.sum(1, keepdim=True)
-        return -torch.where(total > 0, beyond / total, 0.0).sum(0)
+        return -torch.where(total == 0, 0.0, (inside - area[:, None] * absolute) / total).sum(0)
 
-    return _of_relevance(network, names, references, beyond)
+    return _of_relevance(network, names, references, elsewhere)
 
 
 def _of_relevance(
     network: nn.Module,
     names: list[str],
     references: References,
-    value: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
+    value: Callable[[str, torch.Tensor, torch.Tensor], torch.Tensor],
 ) -> Scores:
-    """Sum over batches what `value` makes of the relevance at a layer's output (N x C x ...) and the labels (N)."""
+    """Sum over batches what `value` makes of a layer's name, the relevance at its output (N x C x ...) and the labels.
+
+    Relevance starts with one at the true class: a share would have the other sign, were its logit negative.
+    """
     batch_labels: torch.Tensor
+    true_class = from_class("true", "one")
 
     def start(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         nonlocal batch_labels
         batch_labels = labels
-        return references.start(logits, labels)
+        return true_class(logits, labels)
 
-    def measure(_: str, z: torch.Tensor) -> Callable[[torch.Tensor], torch.Tensor]:
-        return lambda relevance: value(relevance.float(), batch_labels)
+    def measure(name: str, _: torch.Tensor) -> Callable[[torch.Tensor], torch.Tensor]:
+        return lambda relevance: value(name, relevance.float(), batch_labels)
 
     composite = ByGraph(references.rules, references.bounds)
     return _sum(at_outputs(*_canonical_layers(network, names), references.batches, start, measure, composite))

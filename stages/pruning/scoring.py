@@ -13,11 +13,12 @@ from stages.attribution import regions
 from stages.attribution.composites import Rules
 from stages.attribution.filters import Start, from_class
 from stages.datasets.store import Prepared
+from stages.errors import InputError
 from stages.networks import sharing
 from stages.networks.architectures import filters
 from stages.networks.checkpoint import Architecture
 from stages.networks.predict import predict
-from stages.params import Crp, Lrp, Region
+from stages.params import Lrp, Region
 from stages.params import Scores as Settings
 from stages.pruning.criteria import CRITERIA, UNSEEING, References, Relevance, Scores, finish, relevance
 
@@ -54,7 +55,10 @@ def scored(
     ValueError
         A score is not finite, or the criterion does not exist for the network.
     """
-    drawn = () if criterion in UNSEEING else _reference_images(network, architecture, data, settings, seed, fabric)
+    asked = _asked(criterion, settings, data, architecture.image_size)
+    drawn = ()
+    if criterion not in UNSEEING:
+        drawn = _reference_images(criterion, network, architecture, data, settings, seed, fabric)
     device = next(network.parameters()).device
     references = References(
         drawn,
@@ -64,7 +68,7 @@ def scored(
         rules(settings.lrp),
         start(settings.lrp),
         settings.integration_steps,
-        *_asked(settings.crp, data.classes, architecture.image_size),
+        **asked,
     )
     normalisation = settings.normalisation[criterion]
     if criterion in UNSEEING:
@@ -87,7 +91,7 @@ def scored(
     return finish(criterion, found.scores, normalisation), found
 
 
-def _reference_images(network, architecture, data, settings, seed, fabric):
+def _reference_images(criterion, network, architecture, data, settings, seed, fabric):
     device = next(network.parameters()).device
 
     def correct(rows: np.ndarray) -> np.ndarray:
@@ -95,21 +99,46 @@ def _reference_images(network, architecture, data, settings, seed, fabric):
         return (logits.argmax(1) == labels).numpy()
 
     accept = correct if settings.correct_only else None
-    rows = data.references(settings.references_per_class, seed, settings.classes, accept)
+    rows = data.references(settings.references_per_class, seed, _classes(criterion, settings), accept)
+    if criterion == "crp-contrast":  # as many of both
+        labels = data.labels(rows).numpy()
+        least = min(np.unique(labels, return_counts=True)[1])
+        rows = np.concatenate([rows[labels == label][:least] for label in np.unique(labels)])
     for images, labels in data.batches(rows[sharing.part(len(rows), fabric)], settings.batch_size):
         yield architecture.normalise(images.to(device)), labels.to(device)
 
 
-def _asked(crp: Crp, classes: list[str], size: int) -> tuple:
-    """Return the class, the contrast and the region that params.yaml names, as `References` takes them."""
-    label = classes.index(crp.class_name) if crp.class_name in classes else None
-    contrast = tuple(map(classes.index, crp.contrast)) if crp.contrast else None
-    return label, contrast, region(crp.region, size) if crp.region else None
+def _classes(criterion: str, settings: Settings) -> list[str] | None:
+    """Return the classes whose images a criterion looks at; None: all."""
+    crp = settings.crp
+    return {"crp-class": [crp.class_name], "crp-contrast": crp.contrast}.get(criterion, settings.classes)
 
 
-def region(given: Region, size: int) -> torch.Tensor:
-    """Return the mask, size x size, of a region of params.yaml."""
-    return regions.box(size, *given.box) if given.box else regions.disc(size, *given.disc)
+def _asked(criterion: str, settings: Settings, data: Prepared, size: int) -> dict:
+    """Return the class, the contrast or the region that a criterion asks for, as `References` takes them."""
+    crp = settings.crp
+    if crp.asked_by(criterion) is None:
+        return {}
+    data.refuse_unknown(crp.classes(), "prune.scores.crp")
+    if criterion == "crp-class":
+        return {"label": data.classes.index(crp.class_name)}
+    if criterion == "crp-contrast":
+        return {"contrast": tuple(map(data.classes.index, crp.contrast))}
+    return {"region": region(crp.region, size, "prune.scores.crp.region")}
+
+
+def region(given: Region, size: int, key: str) -> torch.Tensor:
+    """Return the mask, size x size, of a region of params.yaml.
+
+    Raises
+    ------
+    InputError
+        It holds no pixel, or all.
+    """
+    try:
+        return regions.box(size, *given.box) if given.box else regions.disc(size, *given.disc)
+    except ValueError as error:
+        raise InputError(f"{key}: {error}") from None
 
 
 def pixel_bounds(architecture: Architecture, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:

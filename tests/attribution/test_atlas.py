@@ -3,6 +3,7 @@ import pytest
 import torch
 from torch import nn
 
+from stages.attribution import regions
 from stages.attribution.atlas import Atlas, Found, ranks, survey, votes
 from stages.attribution.canonical import activations_after, bottlenecks, canonical
 from stages.attribution.composites import ByGraph, Rules
@@ -15,10 +16,19 @@ def predicted(form, images):
         return form(images).argmax(1)
 
 
+def counted(labels):
+    """Number images so that each is a group of its own."""
+    counted.number = getattr(counted, "number", 0) + len(labels)
+    return list(range(counted.number - len(labels), counted.number))
+
+
 def atlas_of(form, layers, batches, rules=None, classes=10):
     atlas = Atlas(classes)
-    lost = survey(form, layers, batches, ByGraph(rules or Rules()), lambda found, labels, _: atlas.add(found, labels))
-    return atlas, lost
+
+    def take(found, labels, _):
+        atlas.add(found, labels, counted(labels))
+
+    return atlas, survey(form, layers, batches, ByGraph(rules or Rules()), take)
 
 
 def test_the_atlas_is_the_mean_over_the_images_of_a_class_that_the_network_gets_right(build, images):
@@ -53,7 +63,7 @@ def test_intervals_are_those_of_the_bootstrap():
     relevance = torch.cat([values, 1 - values.sum(1, keepdim=True)], 1)
     atlas = Atlas(1, resamples=2000)
     for part in relevance.split(50):
-        atlas.add({"layer": Found(part, part)}, torch.zeros(len(part), dtype=torch.int64))
+        atlas.add({"layer": Found(part, part)}, torch.zeros(len(part), dtype=torch.int64), counted(part))
     entry, share = atlas.entry("layer", 0), shares(relevance)
     drawn = np.random.default_rng(1).integers(0, 400, (2000, 400))
     low, high = np.quantile(share.numpy()[drawn].mean(1), [0.025, 0.975], axis=0)
@@ -63,6 +73,19 @@ def test_intervals_are_those_of_the_bootstrap():
     assert (np.abs(entry.high.numpy() - high) < 0.1 * width).all()
 
 
+def test_images_of_one_group_are_resampled_together():
+    values = torch.rand(60, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    labels = torch.zeros(240, dtype=torch.int64)
+    four_times, alone = Atlas(1), Atlas(1)
+    four_times.add({"layer": Found(values.repeat(4, 1), values.repeat(4, 1))}, labels, list(range(60)) * 4)
+    alone.add({"layer": Found(values, values)}, labels[:60], list(range(60)))
+    assert torch.allclose(four_times.entry("layer", 0).low, alone.entry("layer", 0).low)
+    assert torch.allclose(four_times.entry("layer", 0).high, alone.entry("layer", 0).high)
+    single = Atlas(1)
+    single.add({"layer": Found(values[:9], values[:9])}, labels[:9], [3] * 9)
+    assert single.entry("layer", 0).low.isnan().all()
+
+
 def test_ties_are_ties():
     uniform = torch.full((3, 8), 1 / 8)
     assert votes(uniform).tolist() == [[5 / 8] * 8] * 3
@@ -70,6 +93,11 @@ def test_ties_are_ties():
     assert ranks(torch.tensor([0.2, 0.5, 0.2 + 1e-9, -0.1])).tolist() == [2, 1, 2, 4]
     assert votes(torch.tensor([[0.5, 0.1, 0.1, 0.3]]), places=3).tolist() == [[1, 0.5, 0.5, 1]]
     assert votes(torch.tensor([[0.6, 0.4]])).tolist() == [[1, 1]]
+    assert votes(torch.tensor([[0.6, 0.4, 0, 0, 0, 0, -0.1]])).tolist() == [[1, 1, 0, 0, 0, 0, 0]]
+    near = torch.tensor([[0.3, 0.2, 0.1, 0.1, 0.1 + 3e-8, 0.1 - 3e-8, 0.1]], dtype=torch.float64)
+    assert votes(near)[0].tolist() == pytest.approx([1, 1, 0.6, 0.6, 0.6, 0.6, 0.6])
+    assert ranks(near[0]).tolist() == [1, 2, 3, 3, 3, 3, 3]
+    assert ranks(torch.linspace(1, 1 - 9e-6, 10, dtype=torch.float64))[-1] > 1  # what is near what is near is not near
 
 
 @pytest.mark.parametrize(
@@ -109,5 +137,13 @@ def test_relevance_within_a_region_is_counted_where_it_is(build, images):
     assert torch.allclose(entry.inside.float(), expected, atol=1e-6, equal_nan=True)
     assert (entry.inside_low <= entry.inside_high)[~entry.inside.isnan()].all()
     assert atlas.entry("classifier.0").inside is None
-    everything, _ = atlas_of(form, [layer], [(images, labels, torch.ones(6, 32, 32))])
-    assert torch.allclose(everything.entry(layer).inside.nan_to_num(1.0), torch.ones(128, dtype=torch.float64))
+    assert entry.area == pytest.approx(0.25)
+
+
+def test_a_layer_that_cannot_tell_a_region_says_nothing_of_it(build, images):
+    form = canonical(build("vgg11_bn"))
+    labels = predicted(form, images)
+    disc = regions.disc(32, 0.5, 0.5, 0.25).expand(6, -1, -1)
+    atlas, _ = atlas_of(form, ["features.4", "features.22"], [(images, labels, disc)])  # 16 x 16, 2 x 2
+    assert atlas.entry("features.22").inside is None
+    assert atlas.entry("features.4").inside is not None

@@ -64,7 +64,7 @@ def test_a_condition_can_be_kept_to_some_neurons(build, images):
     with propagated(form, [layer], images, LABELS, TRUE_LOGIT, ByGraph(Rules())) as found:
         left = torch.zeros(6, *found.relevance[layer].shape[2:])
         left[:, :, :4] = 1
-        whole, part, rest = (found.heat_maps(layer, 2, where) for where in (None, left, 1 - left))
+        whole, part, rest = (found.heat_maps(layer, 2, where=where) for where in (None, left, 1 - left))
     assert part.abs().sum() > 0
     assert torch.allclose(part + rest, whole, atol=1e-5 * whole.abs().max())
     assert (part[:, :, 20:] == 0).all()  # features.4 at 16 x 16: its neurons of columns 0 to 3 see no pixel right of 19

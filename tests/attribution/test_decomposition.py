@@ -2,7 +2,7 @@ import torch
 
 from stages.attribution.canonical import canonical
 from stages.attribution.composites import ByGraph, Rules
-from stages.attribution.concepts import propagated, shares
+from stages.attribution.concepts import propagated
 from stages.attribution.decomposition import decompose
 from stages.attribution.filters import from_class
 
@@ -14,7 +14,8 @@ def test_sub_concepts_are_those_that_relevance_goes_to_layer_by_layer(build, ima
     form = canonical(build("vgg11_bn"))
     with propagated(form, layers, images, LABELS, from_class("true", "one"), ByGraph(Rules())) as found:
         edges = decompose(found, ("features.8", 3), layers, [3, 2])
-        first = shares(found.of("features.8", [3], at=["features.4"])["features.4"]).mean(0).sort(descending=True)
+        part = found.of("features.8", [3], at=["features.4"])["features.4"].sum((0, 2, 3))
+        first = (part / found.relevance["features.8"][:, 3].sum((1, 2)).abs().sum()).sort(descending=True)
     assert [edge.below for edge in edges[:3]] == [("features.4", channel) for channel in first.indices[:3].tolist()]
     assert torch.allclose(torch.tensor([edge.share for edge in edges[:3]]), first.values[:3])
     assert [edge.above for edge in edges[3:]] == [edge.below for edge in edges[:3] for _ in range(2)]

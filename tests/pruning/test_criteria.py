@@ -1,4 +1,5 @@
 import copy
+from itertools import product
 
 import pytest
 import torch
@@ -46,8 +47,13 @@ def assert_same(before, after):
     assert before == after
 
 
-@pytest.mark.parametrize("criterion", CRITERIA)
-@pytest.mark.parametrize("name", ["resnet8", "resnet18", "vgg11_bn"])
+EVERYWHERE = [name for name in CRITERIA if name != "crp-region"]  # in layers of any size
+
+
+@pytest.mark.parametrize(
+    ("name", "criterion"),
+    [("resnet8", "crp-region"), *product(["resnet8", "resnet18", "vgg11_bn"], EVERYWHERE)],
+)
 def test_every_layer_is_scored_and_the_network_is_left_as_it_was(build, images, criterion, name):
     network = build(name).train()
     if (name, criterion) == ("vgg11_bn", "bn-scale"):
@@ -136,7 +142,7 @@ def test_integrated_gradients_sum_to_what_the_image_adds_to_the_logit(build, ima
         assert all((values.sum() - change.sum()).abs() < limit for values in scores.values())
 
 
-@pytest.mark.parametrize("criterion", [name for name in CRITERIA if name != "random"])
+@pytest.mark.parametrize("criterion", [name for name in EVERYWHERE if name != "random"])
 def test_a_layer_has_the_same_score_whichever_others_are_scored(build, images, criterion):
     network = build("resnet18")
     every = score(criterion, network, references(images), "none")
@@ -212,6 +218,8 @@ def test_relevance_of_concepts_is_zennit_crps(build, images):
     assert torch.allclose(scores("crp"), share.abs().sum(0), atol=1e-6)
     assert torch.allclose(scores("crp-class"), share[2].abs(), atol=1e-6)
     assert torch.allclose(scores("crp-contrast"), share[1] - share[4], atol=1e-6)
+    network.classifier[-1].bias.data -= 100  # what is relevant does not depend on the sign of a logit
+    assert torch.allclose(scores("crp-contrast"), share[1] - share[4], atol=1e-6)
     assert scores("crp-contrast").min() < -1e-4 < 1e-4 < scores("crp-contrast").max()
 
 
@@ -223,8 +231,9 @@ def test_what_is_about_a_region_goes_first(build, images):
     scores = score("crp-region", network, references(images), "none", [name, "layer1.0.conv1"])
     assert torch.allclose(scores[name], expected, atol=1e-5)
     assert scores[name].abs().max() > 1e-3
-    flat = score("crp-region", build("mlp"), references(images), "none")
-    assert all((values == 0).all() for values in flat.values())
+    for other, layer in (("mlp", "1"), ("resnet18", "layer4.0.conv1")):
+        with pytest.raises(ValueError, match=r"crp-region: layer .* positions: too few; prune.layers may exclude it"):
+            score("crp-region", build(other), references(images), "none", [layer])
 
 
 @pytest.mark.parametrize("criterion", ["crp-class", "crp-contrast", "crp-region"])

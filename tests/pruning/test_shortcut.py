@@ -98,7 +98,7 @@ def test_the_network_relies_on_the_shortcut_and_the_atlas_shows_the_filter_that_
     region = regions.box(32, *CORNER)
     batches = [(architecture.normalise(images), y, region.expand(50, -1, -1)) for images, y in data.batches(rows, 50)]
     atlas = Atlas(10)
-    survey(form, layers, batches, ByGraph(Rules()), lambda found, labels, _: atlas.add(found, labels))
+    survey(form, layers, batches, ByGraph(Rules()), lambda found, labels, _: atlas.add(found, labels, range(50)))
     for layer in layers:
         entry = atlas.entry(layer, label)
         first = entry.share.argmax()

@@ -51,11 +51,14 @@ def test_the_atlas_pictures_and_graphs_of_a_checkpoint_are_written(concepts, tmp
     assert 0 < len(classes) < 10
     atlas = pd.read_csv(tmp_path / "concepts/atlas.csv")
     assert list(atlas["layer"].unique()) == list(scored_layers(network))
-    assert list(atlas["class"].unique()) == ["all", *classes]
+    assert list(atlas["class"].unique()) == ["(all)", *classes]
     assert (atlas.groupby(["layer", "class"])["rank"].apply(list).map(lambda ranks: ranks == sorted(ranks))).all()
-    assert (atlas["low"] <= atlas["share"] + 1e-6).all() and (atlas["share"] <= atlas["high"] + 1e-6).all()
-    assert (atlas[atlas["class"] == "all"]["votes"] <= right.item()).all()
-    assert atlas["inside"].between(0, 1).all()
+    several = atlas[atlas["images"] > 1]
+    assert (several["low"] <= several["share"] + 1e-6).all() and (several["share"] <= several["high"] + 1e-6).all()
+    assert atlas[atlas["images"] == 1]["low"].isna().all()
+    assert (atlas[atlas["class"] == "(all)"]["images"] == right.item()).all()
+    assert (atlas[atlas["class"] == "(all)"]["votes"] <= right.item()).all()
+    assert atlas["inside"].dropna().between(0, 1).all() and (atlas["area"] == 0.5).all()
     layers = pd.read_csv(tmp_path / "concepts/layers.csv")
     assert (layers["lost"] < 1e-4).all() and layers["reported"].all()
     assert (layers["effective_concepts"] <= layers["concepts"]).all()
@@ -100,3 +103,13 @@ def test_the_same_network_gives_the_same_files(concepts, tmp_path):
 
     torch.manual_seed(1)
     assert files() == files()
+
+
+def test_a_folder_with_other_things_is_not_replaced(concepts, tmp_path):
+    (tmp_path / "concepts").mkdir()
+    (tmp_path / "concepts/thesis.txt").write_text("years of work")
+    answer = concepts()
+    assert (answer.returncode, answer.stderr.count("\n")) == (2, 1)
+    assert "holds no atlas.csv" in answer.stderr
+    assert [path.name for path in (tmp_path / "concepts").iterdir()] == ["thesis.txt"]
+    assert not list(tmp_path.glob(".concepts*"))
