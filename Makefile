@@ -6,8 +6,6 @@ PYTHON ?= python3
 VENV := .venv
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 READY := $(VENV)/.ready
-# Tests of the one SLURM that a machine can have, and of faults at a moment; a worker has each file:
-ALONE := test_slurm.py test_faults.py
 
 .PHONY: help env run status test test-slow reliability audit lint lock clean toy curves sensitivity results-toy bench-concepts bench-data bench-deployment bench-jobs bench-planning bench-relevance bench-scheduling
 
@@ -41,8 +39,8 @@ test: $(READY)  ## every test but the slow ones (at most 12 minutes)
 	@pytest -n 2 tests/pipeline
 
 test-slow: $(READY)  ## the tests that need longer (at most 30 minutes)
-	@OMP_NUM_THREADS=1 pytest -n 2 -m slow $(addprefix --ignore tests/pipeline/,$(ALONE))
-	@pytest -n 2 --dist loadfile -m slow $(addprefix tests/pipeline/,$(ALONE))
+	@OMP_NUM_THREADS=1 pytest -n 2 -m 'slow and not slurm'
+	@pytest -m 'slow and slurm' tests/pipeline
 
 lint: $(READY)  ## ruff, snakefmt and snakemake --lint
 	ruff check . && ruff format --check .

@@ -317,6 +317,14 @@ def cluster(tmp_path_factory):
         cluster.stop()
 
 
+@pytest.hookimpl(tryfirst=True)  # before `-m` is looked at
+def pytest_collection_modifyitems(items):
+    """Mark the tests that start a SLURM: a machine can have one at a time."""
+    for item in items:
+        if "cluster" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.slurm)
+
+
 @pytest.fixture
 def on_slurm(study, cluster):
     """Return a copy of the finished study whose jobs SLURM runs, polled often."""
