@@ -26,7 +26,7 @@ from stages.attribution.canonical import canonical, facts
 from stages.attribution.composites import ByGraph
 from stages.attribution.concepts import Propagated, propagated, shares
 from stages.attribution.decomposition import decompose
-from stages.attribution.filters import from_class
+from stages.attribution.filters import TRUE_CLASS
 from stages.attribution.references import Highest, fields
 from stages.datasets import store
 from stages.datasets.store import Prepared
@@ -41,7 +41,6 @@ from stages.reporting import plots
 
 ALL = "(all)"  # in place of a class: all images together
 WIDTHS = [3, 2, 1]  # sub-concepts of a concept, by layers down
-TRUE_CLASS = from_class("true", "one")
 
 
 def main() -> None:
@@ -56,11 +55,8 @@ def main() -> None:
     where = device.prepare(settings.threads)
     data = store.load(arguments.data)
     network, architecture = checkpoint.load(arguments.checkpoint)
-    if architecture.classes != data.classes:
-        raise InputError(f"{arguments.checkpoint}: its classes are not those of the data")
-    if architecture.image_size != data.images.shape[1]:
-        size = architecture.image_size
-        raise InputError(f"{arguments.checkpoint}: takes {size} pixels, the data have {data.images.shape[1]}")
+    if architecture.classes != data.classes or architecture.image_size != data.description["image_size"]:
+        raise InputError(f"{arguments.checkpoint}: its classes or image size are not those of {arguments.data}")
     layers = prunable_layers(network, settings.layers.include, settings.layers.exclude, "concepts.layers")
     with naming(arguments.checkpoint):
         form = canonical(network.to(where))
@@ -109,7 +105,7 @@ def _picture(seen: "Seen", rows: pd.DataFrame, layers: list[str], settings: Conc
         plots.save(plots.concept_graph(drawn, layers), folder / "graphs" / f"{file}.svg")
     write_json(folder / "graphs.json", graphs)
     for layer in layers:
-        if seen.spatial(layer):
+        if layer not in seen.flat:
             figure = seen.sheet(layer, _top(rows, layer, ALL, settings.pictured_concepts))
             plots.save_pictures(figure, folder / "references" / f"{layer}.png")
 
@@ -150,6 +146,7 @@ class Seen:
         where: torch.device,
     ):
         self.form, self.layers, self.data, self.architecture = form, layers, data, architecture
+        self.flat = facts(form).flat  # layers without positions
         self.settings, self.composite, self.where = settings, composite, where
         self.atlas = Atlas(len(data.classes), settings.resamples)
         self.by_relevance, self.by_activation = Highest(settings.references), Highest(settings.references)
@@ -193,11 +190,7 @@ class Seen:
                 columns["activation"] = entry.activation
                 of_layer = {"images": entry.images} | ({} if entry.area is None else {"area": entry.area})
                 if entry.inside is not None:
-                    columns |= {
-                        "inside": entry.inside,
-                        "inside_low": entry.inside_low,
-                        "inside_high": entry.inside_high,
-                    }
+                    columns |= {what: getattr(entry, what) for what in ("inside", "inside_low", "inside_high")}
                 for concept in entry.share.argsort(descending=True, stable=True).tolist():
                     if entry.rank[concept] > self.settings.kept:
                         break
@@ -218,10 +211,6 @@ class Seen:
             effective = torch.exp(-torch.xlogy(part, part).sum()).item()
             rows.append(row | {"effective_concepts": effective, "largest_share": share.max().item()})
         return rows
-
-    def spatial(self, layer: str) -> bool:
-        """Return whether a layer's output has positions."""
-        return layer not in facts(self.form).flat
 
     def examples(self) -> dict[int, list[int]]:
         """Return the first images of each class that are right, by the class's number."""

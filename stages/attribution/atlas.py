@@ -14,11 +14,10 @@ from zennit.core import Composite
 
 from stages.attribution.canonical import activations_after, bottlenecks, facts
 from stages.attribution.concepts import shares
-from stages.attribution.filters import at_outputs, from_class
-from stages.attribution.regions import resolves, within
+from stages.attribution.filters import TRUE_CLASS, at_outputs, positions
+from stages.attribution.regions import within
 
 VOTES = 5  # an image votes for so many concepts of a layer
-TRUE_CLASS = from_class("true", "one")
 TIED = 1e-6  # of a layer's largest share: what differs by less is the same
 
 
@@ -247,12 +246,12 @@ def survey(
 
     def measure(name: str, z: torch.Tensor) -> Callable[[torch.Tensor], Found | torch.Tensor]:
         if name not in layers:
-            return lambda relevance: _total(relevance)
-        activation = _positions(_computed(following[name], z) if name in following else z).mean(2)
+            return lambda relevance: relevance.flatten(1).sum(1)
+        activation = positions(_computed(following[name], z) if name in following else z).mean(2)
 
         def of_relevance(relevance: torch.Tensor) -> Found:
-            inside = () if masks is None or not resolves(masks, relevance) else within(masks, relevance)
-            return Found(_positions(relevance).sum(2), activation, *inside)
+            inside = None if masks is None else within(masks, relevance)
+            return Found(positions(relevance).sum(2), activation, *(inside or ()))
 
         return of_relevance
 
@@ -282,12 +281,3 @@ def _guards(form: nn.Module, layers: list[str]) -> dict[str, list[str]]:
 def _computed(module: nn.Module, values: torch.Tensor) -> torch.Tensor:
     """Return a module's output without calling the hooks of those that watch it."""
     return type(module).forward(module, values)
-
-
-def _positions(values: torch.Tensor) -> torch.Tensor:
-    """Return N x C x P, whatever the dimensions of space."""
-    return values.flatten(2) if values.ndim > 2 else values.unsqueeze(2)
-
-
-def _total(relevance: torch.Tensor) -> torch.Tensor:
-    return relevance.flatten(1).sum(1)

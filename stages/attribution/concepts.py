@@ -12,7 +12,7 @@ import torch
 from torch import nn
 from zennit.core import Composite
 
-from stages.attribution.filters import Start, channels_second
+from stages.attribution.filters import Start, channels_second, positions
 
 PIXELS = "pixels"  # the name of the input among the layers
 
@@ -29,7 +29,7 @@ def shares(relevance: torch.Tensor) -> torch.Tensor:
     tensor, N x C
         sum_hw R_c / sum_c' |sum_hw R_c'|; 0 where nothing of an image's relevance is in the layer.
     """
-    of_concept = relevance.flatten(2).sum(2) if relevance.ndim > 2 else relevance
+    of_concept = positions(relevance).sum(2)
     total = of_concept.abs().sum(1, keepdim=True)
     return torch.where(total == 0, 0.0, of_concept / total)
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 
 from stages.attribution.concepts import Propagated
+from stages.attribution.filters import positions
 
 Node = tuple[str, int]  # layer and channel
 
@@ -63,19 +64,15 @@ def decompose(found: Propagated, root: Node, layers: Sequence[str], widths: Sequ
 
 def _sub_concepts(found: Propagated, node: Node, layers: Sequence[str], width: int) -> list[Edge]:
     layer, channel = node
-    whole = _by_concept(found.relevance[layer])[:, channel].abs().sum()
+    whole = positions(found.relevance[layer])[:, channel].sum(1).abs().sum()
     for lower in reversed(layers[: layers.index(layer)]):
         try:
             relevance = found.of(layer, [channel], at=[lower])[lower]
         except ValueError:
             continue  # on a parallel path
-        share = _by_concept(relevance).sum(0) / whole
+        share = positions(relevance).sum((0, 2)) / whole
         order = torch.argsort(share, descending=True, stable=True)[:width]
         edges = [Edge(node, (lower, int(each)), share[each].item()) for each in order if share[each] > 0]
         if edges:
             return edges
     return []
-
-
-def _by_concept(relevance: torch.Tensor) -> torch.Tensor:
-    return relevance.flatten(2).sum(2) if relevance.ndim > 2 else relevance

@@ -83,6 +83,11 @@ def channels_second(layer: nn.Module, values: torch.Tensor) -> torch.Tensor:
     return values.movedim(-1, 1) if isinstance(layer, nn.Linear) else values
 
 
+def positions(values: torch.Tensor) -> torch.Tensor:
+    """Return N x C x P for N x C (one position) or N x C x H x W."""
+    return values.flatten(2) if values.ndim > 2 else values.unsqueeze(2)
+
+
 def from_class(target: str, amount: str) -> Start:
     """Return where relevance starts.
 
@@ -99,6 +104,9 @@ def from_class(target: str, amount: str) -> Start:
         return chosen * logits if amount == "logit" else chosen
 
     return start
+
+
+TRUE_CLASS = from_class("true", "one")
 
 
 def of_cross_entropy(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
@@ -122,8 +130,8 @@ def reduce(values: torch.Tensor, reduction: str, space: str = "sum") -> torch.Te
     -------
     tensor, C
     """
-    positions = values.flatten(2) if values.ndim > 2 else values.unsqueeze(2)
+    places = positions(values)
     if reduction == "abs-pixel":
-        positions = positions.abs()
-    of_image = positions.sum(2) if space == "sum" else positions.mean(2)
+        places = places.abs()
+    of_image = places.sum(2) if space == "sum" else places.mean(2)
     return (of_image.abs() if reduction == "abs-sample" else of_image).sum(0)

@@ -25,12 +25,11 @@ class Highest:
     def add(self, values: dict[str, torch.Tensor], rows: torch.Tensor) -> None:
         """Take a batch in: by layer a value of each image and concept, N x C; and the number of each image, N."""
         for layer, each in values.items():
-            numbers = rows.unsqueeze(1).expand_as(each)
+            each, numbers = each.cpu(), rows.unsqueeze(1).expand_as(each)
             if layer in self.kept:
-                each = torch.cat([self.kept[layer][0], each.cpu()])
-                numbers = torch.cat([self.kept[layer][1], numbers])
-            order = each.cpu().argsort(dim=0, descending=True, stable=True)[: self.count]  # of equals the first seen
-            self.kept[layer] = each.cpu().gather(0, order), numbers.gather(0, order)
+                each, numbers = (torch.cat(both) for both in zip(self.kept[layer], (each, numbers), strict=True))
+            order = each.argsort(dim=0, descending=True, stable=True)[: self.count]  # of equals the first seen
+            self.kept[layer] = each.gather(0, order), numbers.gather(0, order)
 
     def of(self, layer: str, concept: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the numbers of a concept's images and their values, the highest first."""

@@ -34,22 +34,16 @@ def _some(mask: torch.Tensor) -> torch.Tensor:
     return mask.float()
 
 
-def resolves(masks: torch.Tensor, relevance: torch.Tensor) -> bool:
-    """Return whether relevance, N x C x ..., has positions, and not all of them are covered alike by a mask."""
-    if relevance.ndim < 4:
-        return False
-    covered = _covered(masks, relevance)
-    return bool((covered.amax((1, 2, 3)) - covered.amin((1, 2, 3)) > 1e-6).all())
-
-
-def within(masks: torch.Tensor, relevance: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def within(masks: torch.Tensor, relevance: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor] | None:
     """Return how much |relevance| of each channel lies within a mask, and how much there is.
+
+    None, where a layer cannot tell: it has no positions, or all of them are covered alike.
 
     Parameters
     ----------
     masks : tensor, N x H x W in [0, 1]
         Of each image; at the resolution of the relevance a position counts by the part of it that is covered.
-    relevance : tensor, N x C x h x w
+    relevance : tensor, N x C or N x C x h x w
 
     Returns
     -------
@@ -57,12 +51,13 @@ def within(masks: torch.Tensor, relevance: torch.Tensor) -> tuple[torch.Tensor, 
     area : tensor, N
         The part of the positions that is covered.
     """
-    size, covered = relevance.abs(), _covered(masks, relevance)
+    if relevance.ndim < 4:
+        return None
+    size = relevance.abs()
+    covered = adaptive_avg_pool2d(masks.to(size).unsqueeze(1), size.shape[2:])
+    if not (covered.amax((1, 2, 3)) - covered.amin((1, 2, 3)) > 1e-6).all():
+        return None
     return (size * covered).sum((2, 3)), size.sum((2, 3)), covered.mean((1, 2, 3))
-
-
-def _covered(masks: torch.Tensor, relevance: torch.Tensor) -> torch.Tensor:
-    return adaptive_avg_pool2d(masks.to(relevance).unsqueeze(1), relevance.shape[2:])
 
 
 def _centres(size: int) -> tuple[torch.Tensor, torch.Tensor]:

@@ -16,6 +16,7 @@ from stages.attribution.canonical import activations_after, batch_norms_after, c
 from stages.attribution.composites import ByGraph, Rules
 from stages.attribution.concepts import shares
 from stages.attribution.filters import (
+    TRUE_CLASS,
     Batches,
     Start,
     at_outputs,
@@ -24,7 +25,7 @@ from stages.attribution.filters import (
     of_cross_entropy,
     reduce,
 )
-from stages.attribution.regions import resolves, within
+from stages.attribution.regions import within
 from stages.networks.architectures import filters, scored_layers
 
 Scores = dict[str, torch.Tensor]
@@ -64,7 +65,7 @@ class References:
     reduction: str
     seed: int
     rules: Rules = Rules()
-    start: Start = from_class("true", "one")
+    start: Start = TRUE_CLASS
     integration_steps: int = 20
     label: int | None = None
     contrast: tuple[int, int] | None = None
@@ -181,10 +182,11 @@ def crp_region(network: nn.Module, names: list[str], references: References) -> 
 
     def elsewhere(name: str, relevance: torch.Tensor, _: torch.Tensor) -> torch.Tensor:
         masks = references.region.expand(len(relevance), -1, -1).to(relevance)
-        if not resolves(masks, relevance):
+        found = within(masks, relevance)
+        if found is None:
             shape = " x ".join(map(str, relevance.shape[2:])) or "no"
             raise ValueError(f"crp-region: layer {name} has {shape} positions: too few; prune.layers may exclude it")
-        inside, absolute, area = within(masks, relevance)
+        inside, absolute, area = found
         total = absolute.sum(1, keepdim=True)
         return -torch.where(total == 0, 0.0, (inside - area[:, None] * absolute) / total).sum(0)
 
@@ -202,12 +204,11 @@ def _of_relevance(
     Relevance starts with one at the true class: a share would have the other sign, were its logit negative.
     """
     batch_labels: torch.Tensor
-    true_class = from_class("true", "one")
 
     def start(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         nonlocal batch_labels
         batch_labels = labels
-        return true_class(logits, labels)
+        return TRUE_CLASS(logits, labels)
 
     def measure(name: str, _: torch.Tensor) -> Callable[[torch.Tensor], torch.Tensor]:
         return lambda relevance: value(name, relevance.float(), batch_labels)
