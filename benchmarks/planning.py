@@ -61,7 +61,7 @@ def main() -> None:
             YAML().dump(content, folder / "params.yaml")
             graphs, dry = zip(
                 *(
-                    (planned(folder, "--rulegraph", "dot"), planned(folder, "--dry-run", "--quiet"))
+                    (planned(folder, "--rulegraph", "dot"), planned(folder, "--dry-run", "--quiet", "rules"))
                     for _ in range(RUNS)
                 ),
                 strict=True,
