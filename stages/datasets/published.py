@@ -1,5 +1,6 @@
-"""Published sets that torchvision reads: CIFAR-10, CIFAR-100 (Krizhevsky, 2009) and ImageNet (ILSVRC 2012)."""
+"""Published sets that torchvision knows: CIFAR-10, CIFAR-100 (Krizhevsky, 2009) and ImageNet (ILSVRC 2012)."""
 
+import pickle
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,13 @@ from stages.errors import InputError
 
 CIFAR = {"cifar10": "CIFAR10", "cifar100": "CIFAR100"}
 IMAGENET = "https://image-net.org/download.php"
+OF_ARRAYS = {  # what a pickle of NumPy arrays names
+    ("numpy", "ndarray"),
+    ("numpy", "dtype"),
+    ("numpy.core.multiarray", "_reconstruct"),
+    ("numpy._core.multiarray", "_reconstruct"),
+    ("_codecs", "encode"),
+}
 
 
 def fetch(name: str, folder: Path) -> None:
@@ -23,13 +31,16 @@ def fetch(name: str, folder: Path) -> None:
         An archive is not there and cannot be downloaded, or is not the published one.
     """
     from torchvision import datasets
+    from torchvision.datasets.utils import check_integrity, download_and_extract_archive
 
     try:
         if name == "imagenet":
             for split in ("train", "val"):
                 datasets.ImageNet(folder, split)
         else:
-            getattr(datasets, CIFAR[name])(folder, download=True)
+            kind = getattr(datasets, CIFAR[name])
+            if not all(check_integrity(path, digest) for path, digest in _files(kind, folder)):
+                download_and_extract_archive(kind.url, str(folder), filename=kind.filename, md5=kind.tgz_md5)
     except (RuntimeError, OSError, EOFError) as error:
         url = IMAGENET if name == "imagenet" else getattr(datasets, CIFAR[name]).url
         raise InputError(f"{folder}: {error}; put what {url} has there by hand") from None
@@ -53,15 +64,49 @@ def read_cifar(name: str, folder: Path) -> Source:
 
     kind = getattr(datasets, CIFAR[name])
     try:
-        parts = {"train": kind(folder, train=True), "test": kind(folder, train=False)}
-    except (RuntimeError, OSError, EOFError) as error:
+        contents = {path.name: _read(path, digest) for path, digest in _files(kind, folder)}
+    except (OSError, EOFError, pickle.UnpicklingError) as error:
         raise InputError(f"{folder}: not {CIFAR[name]} ({error}); `python -m stages.fetch` gets it") from None
-    pixels = np.concatenate([part.data for part in parts.values()])
-    image_id = [f"{split}-{row:05d}" for split, part in parts.items() for row in range(len(part.data))]
-    records = pd.DataFrame({"image_id": image_id, "label": np.concatenate([part.targets for part in parts.values()])})
+    parts = {"train": kind.train_list, "test": kind.test_list}
+    batches = {split: [contents[file] for file, _ in files] for split, files in parts.items()}
+    pixels = np.concatenate([batch["data"] for split in batches for batch in batches[split]])
+    pixels = pixels.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
+    labels = {split: [label for batch in batches[split] for label in _labels(batch)] for split in batches}
+    image_id = [f"{split}-{row:05d}" for split in batches for row in range(len(labels[split]))]
+    records = pd.DataFrame({"image_id": image_id, "label": labels["train"] + labels["test"]})
     records["group"] = records["image_id"]
     records["split"] = np.where(records["image_id"].str.startswith("test"), "test", "")
-    return Source(list(parts["train"].classes), records, lambda row: Image.fromarray(pixels[row]))
+    classes = contents[kind.meta["filename"]][kind.meta["key"]]
+    return Source(list(classes), records, lambda row: Image.fromarray(pixels[row]))
+
+
+class Arrays(pickle.Unpickler):
+    """Reads numbers, texts, lists and NumPy arrays, all that CIFAR's files hold; runs nothing that a pickle names."""
+
+    def find_class(self, module: str, name: str):
+        """Return what is needed for an array; refuse the rest."""
+        if (module, name) not in OF_ARRAYS:
+            raise pickle.UnpicklingError(f"names {module}.{name}")
+        return super().find_class(module, name)
+
+
+def _files(kind: type, folder: Path) -> list[tuple[Path, str]]:
+    """Return the files of a set that torchvision knows, and their MD5 digests."""
+    meta = (kind.meta["filename"], kind.meta["md5"])
+    return [(Path(folder) / kind.base_folder / file, md5) for file, md5 in [*kind.train_list, *kind.test_list, meta]]
+
+
+def _read(path: Path, digest: str) -> dict:
+    from torchvision.datasets.utils import check_integrity
+
+    if not check_integrity(path, digest):
+        raise OSError(f"{path.name}: {'not the published one' if path.exists() else 'not there'}")
+    with path.open("rb") as file:
+        return Arrays(file, encoding="latin1").load()
+
+
+def _labels(batch: dict) -> list[int]:
+    return batch["labels"] if "labels" in batch else batch["fine_labels"]
 
 
 def read_imagenet(folder: Path) -> Source:

@@ -63,7 +63,9 @@ def published(name: str) -> dict[str, torch.Tensor]:
     except ValueError:
         raise InputError(f"model.pretrained: torchvision has no ImageNet weights for {name}") from None
     try:
-        return weights.get_state_dict(progress=False, check_hash=True)
+        return weights.get_state_dict(progress=False, check_hash=True, weights_only=True)
+    except pickle.UnpicklingError:
+        raise InputError(f"model.pretrained: {weights.url}: torch's cache of it holds more than weights") from None
     except (OSError, RuntimeError) as error:
         raise InputError(f"model.pretrained: {weights.url} cannot be downloaded: {error}") from None
 

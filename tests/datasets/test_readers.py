@@ -338,6 +338,29 @@ def test_cifar_that_is_packed_damaged_or_absent_is_refused_and_left_alone(cifar)
         published.read_cifar("cifar10", cifar)
 
 
+class Trap:
+    """What runs a function where it is unpickled."""
+
+    def __init__(self, file):
+        self.file = file
+
+    def __reduce__(self):
+        return Path.touch, (self.file,)
+
+
+def test_what_a_pickle_of_cifar_names_is_never_run(cifar, monkeypatch):
+    published.fetch("cifar10", cifar)
+    batch, sprung = cifar / datasets.CIFAR10.base_folder / "test_batch", cifar / "sprung"
+    batch.write_bytes(pickle.dumps({"data": Trap(sprung), "labels": []}))
+    pickle.loads(batch.read_bytes())
+    assert sprung.exists()
+    sprung.unlink()
+    monkeypatch.setattr(datasets.CIFAR10, "test_list", [["test_batch", hashlib.md5(batch.read_bytes()).hexdigest()]])
+    with pytest.raises(InputError, match="not CIFAR10 .names pathlib.Path.touch|not CIFAR10 .names builtins.getattr"):
+        published.read_cifar("cifar10", cifar)
+    assert not sprung.exists()
+
+
 def test_imagenet_is_read_as_torchvision_unpacks_it(tmp_path):
     wnids = ["n01", "n02"]
     torch.save(({"n01": ("tench",), "n02": ("crane", "bird")}, ["n02", "n01"]), tmp_path / "meta.bin")

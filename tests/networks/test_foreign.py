@@ -1,9 +1,11 @@
 import pickle
 import re
+from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import save_file
+from torchvision.models import ResNet18_Weights
 
 from stages.errors import InputError
 from stages.files import sha256
@@ -73,3 +75,17 @@ def test_a_failed_download_is_one_line(monkeypatch, tmp_path):
     monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")
     with pytest.raises(InputError, match="model.pretrained: .* cannot be downloaded"):
         foreign.published("resnet18")
+
+
+def test_a_cached_download_that_would_run_code_is_refused_and_not_run(monkeypatch, tmp_path):
+    class Trap:
+        def __reduce__(self):
+            return Path.touch, (tmp_path / "sprung",)
+
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    name = ResNet18_Weights.IMAGENET1K_V1.url.rpartition("/")[2]
+    (tmp_path / "hub/checkpoints").mkdir(parents=True)
+    torch.save({"fc.bias": Trap()}, tmp_path / "hub/checkpoints" / name)
+    with pytest.raises(InputError, match="torch's cache of it holds more than weights"):
+        foreign.published("resnet18")
+    assert not (tmp_path / "sprung").exists()
