@@ -29,13 +29,16 @@ def parser(module: str, description: str | None, **paths: str) -> Parser:
 
 
 def run(main: Callable[[], None]) -> None:
-    """Call `main`; an `InputError` and a full disk become one line on stderr and exit status 2."""
+    """Call `main`; an `InputError`, a full disk and a refused access become one line on stderr and exit status 2."""
     logging.getLogger("study").setLevel(logging.INFO)  # not those of libraries
     logging.basicConfig(format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stdout)
     try:
         main()
     except InputError as error:
         print(" ".join(str(error).split()), file=sys.stderr)
+        sys.exit(2)
+    except PermissionError as error:
+        print(f"{error.filename}: {error.strerror}; the study needs to read and write here", file=sys.stderr)
         sys.exit(2)
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):

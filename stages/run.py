@@ -188,10 +188,16 @@ def sole_owner(name: str) -> Iterator[None]:
     Raises
     ------
     InputError
-        Another run holds it (and still does after ten seconds: one that was told to stop needs a moment).
+        Another run holds it (and still does after ten seconds: one that was told to stop needs a moment), or it is
+        another account's.
     """
     RUN.mkdir(parents=True, exist_ok=True)
-    with (RUN / "owner").open("a+") as lock:
+    file = RUN / "owner"
+    try:
+        lock = file.open("a+")
+    except PermissionError:
+        lock = file.open()  # of another account; who holds it can be read
+    with lock:
         for attempt in range(20):
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -201,6 +207,10 @@ def sole_owner(name: str) -> Iterator[None]:
                 if attempt == 19:
                     raise InputError(f"{Path.cwd()}: held by another run: {lock.read().strip()}") from None
                 time.sleep(0.5)
+        if not lock.writable():
+            raise InputError(
+                f"{Path.cwd()}: the study of another account, which alone may run it; clone it to run it too"
+            )
         lock.seek(0)
         lock.truncate()
         lock.write(f"stage {name}, process {os.getpid()} of {getpass.getuser()} on {socket.gethostname()}\n")

@@ -1,6 +1,7 @@
 """What the bridge to Snakemake does where Snakemake's SLURM plugin does not; on a real SLURM: tests/pipeline."""
 
 import itertools
+import os
 import signal
 import time
 from pathlib import Path
@@ -8,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from stages import run, slurm
+from stages.errors import InputError
 
 RESTART = "Job 2 has been submitted with SLURM jobid 7 (log: x/rule_prune/7.log).\nTrying to restart job 2.\n"
 
@@ -102,3 +104,43 @@ def test_snakemake_is_not_started_again_where_it_was_told_to_stop(on_slurm, monk
     monkeypatch.setattr(slurm.Follower, "waits_for_nothing", lost_and_told)
     run.snakemake(["sh", "-c", "echo >> starts; exec sleep 60"])
     assert len(Path("starts").read_text()) == 1
+
+
+NOBODY = 65534
+
+
+def _as_nobody(function):
+    """Call a function in a process of another account and return the `InputError` it raises, or nothing."""
+    reading, writing = os.pipe()
+    if not (child := os.fork()):
+        os.setuid(NOBODY)
+        try:
+            function()
+        except InputError as error:
+            os.write(writing, str(error).encode())
+        finally:
+            os._exit(0)
+    os.close(writing)
+    os.waitpid(child, 0)
+    with os.fdopen(reading) as answer:
+        return answer.read()
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="needs root, to be somebody else")
+def test_another_account_is_told_who_holds_a_study_and_cannot_start_it(tmp_path, monkeypatch):
+    folder = tmp_path / "study"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    for parent in folder.parents[:4]:
+        if parent.stat().st_uid == os.getuid() and parent != Path("/tmp"):
+            parent.chmod(0o755)
+    monkeypatch.setattr(run.time, "sleep", lambda _: None)
+
+    def start():
+        with run.sole_owner("train"):
+            pass
+
+    with run.sole_owner("prune"):
+        assert "held by another run: stage prune, process " in _as_nobody(start)
+    assert "the study of another account" in _as_nobody(start)
+    start()
