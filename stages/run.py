@@ -31,12 +31,13 @@ from pathlib import Path
 import psutil
 import yaml
 
-from stages import command, slurm
+from stages import command, disk, slurm
 from stages.errors import InputError
 from stages.files import digest, is_whole, sha256, write_json
 from stages.params import Params, load
 
 PARAMS = Path("params.yaml")
+PREPARED = Path("data/prepared/dataset.json")
 RUN = Path(".snakemake/study")  # what the running stage leaves for its Snakefile
 SLURM_USED = RUN / "slurm"  # there while jobs of this folder may be in the queue
 LARGE = 64 * 2**20  # bytes from which a digest is remembered by size and modification time
@@ -66,6 +67,8 @@ def main() -> None:
         end_orphans()
         frozen = freeze_params(RUN / name)
         params = load(frozen)
+        if name == "train":  # the first stage that makes networks
+            print(disk.in_words(params, PREPARED), flush=True)
         keys, later = chain_keys(stage, params), after_chains(stage)
         record_run(name, keys, finished=False)
         delete_outputs(stage)

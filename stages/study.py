@@ -25,7 +25,6 @@ from stages.files import replacing
 from stages.params import load
 
 TABLE = Path("metrics/pruning.csv")
-PREPARED = Path("data/prepared/dataset.json")
 MODELS = Path("models/pruned")
 
 
@@ -56,8 +55,6 @@ def check() -> None:
     with run.sole_owner("check"):
         if count := run.delete_broken(run.work_folder(), *outputs):
             print(f"{count} files were not whole: `dvc repro` makes them again")
-    if not MODELS.exists():  # nothing has run: now is the time to hear of it
-        print(disk.in_words(load(run.PARAMS), PREPARED))
 
 
 def status() -> None:
@@ -105,7 +102,7 @@ def table() -> None:
 
 def size() -> None:
     """Print what the networks of the study will take, and the bytes of what is there, by step."""
-    print(disk.in_words(load(run.PARAMS), PREPARED))
+    print(disk.in_words(load(run.PARAMS), run.PREPARED))
     for step, count in disk.by_step(MODELS.parent).items():
         print(f"{f'step {step}' if step else 'baselines'}: {count / 1e6:,.1f} MB")
 
@@ -147,7 +144,7 @@ def export_study(name: str) -> None:
     page = [
         tables.title(rows),
         tables.markdown(rows),
-        tables.majority(json.loads(PREPARED.read_text())["counts"]["test"]),
+        tables.majority(json.loads(run.PREPARED.read_text())["counts"]["test"]),
         "Recall of each class:",
         tables.classes_markdown(rows),
         (metrics / "safety/page.md").read_text().strip(),

@@ -29,6 +29,17 @@ def test_steps_take_less_and_less_and_what_is_not_kept_is_not_counted(params):
     assert disk.expected(with_values(params, "last"))[1] == round(baselines + chains * 0.4**2)  # of the filters
 
 
+def test_the_papers_protocol_with_vgg16_takes_more_than_100_gb_unless_the_last_networks_alone_are_kept(params):
+    prune = params.prune.model_copy(update={"steps": 30, "per_step": 0.2 / 30, "unit": "filters"})
+    data, model = params.data.model_copy(update={"image_size": 224}), params.model.model_copy(update={"name": "vgg16"})
+    study = {"seeds": [0, 1, 2], "prune": prune, "data": data, "model": model}
+    kept = [
+        disk.expected(params.model_copy(update=study | {"models": Models(keep=keep)}), 1000) for keep in ("all", "last")
+    ]
+    assert kept[0][0] == pytest.approx(392e9, rel=0.05)  # of docs/cluster.md
+    assert kept[1] == (kept[0][0], pytest.approx(6.8e9, rel=0.05))
+
+
 def names(folder):
     return sorted(path.name for path in folder.rglob("*") if path.is_file())
 

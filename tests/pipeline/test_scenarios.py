@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import os
+import re
 import signal
 
 import pandas as pd
@@ -169,7 +170,9 @@ def test_s13_other_kinds_of_links_work(study, kind):
 
 def test_another_seed_trains_and_prunes_only_itself(study):
     study.edit(seeds=[0, 1])
-    assert study.repro() == {"train seed 1"} | {
+    told = study.run("dvc", "repro")
+    assert re.search(r"networks of this study: about \d\.\d MB while it runs, of which \d\.\d MB are versioned", told)
+    assert jobs(told) == {"train seed 1"} | {
         job for n in (1, 2) for c in ("lrp", "weight") for job in step(c, n, seed=1)
     } | evaluated("baseline", "lrp", "weight", seed=1)
 
@@ -355,6 +358,11 @@ def test_a_step_that_breaks_the_guard_is_undone_and_the_last(study):
 
 def test_networks_that_are_not_kept_are_not_versioned_and_made_again_where_needed(study):
     whole = study.results()
+    study.edit(models__keep="accepted")
+    study.repro()
+    accepted = study.results()
+    assert set(whole) - set(accepted) == {name for name in whole if name.endswith(".pruned.safetensors")}
+    assert accepted == {name: whole[name] for name in accepted}
     study.edit(models__keep="last")
     assert study.repro() == evaluated("lrp", "weight")
     kept = study.results()
