@@ -49,7 +49,7 @@ lint: $(READY)  ## ruff, snakefmt and snakemake --lint
 
 reliability: $(READY)  ## every fault of docs/reliability.md, made for real; writes its table (25 minutes, SLURM as root)
 	@FAULTS=docs/reliability.md pytest -m 'slow or fault' tests/pipeline/test_faults.py
-	@pytest -m fault tests/pipeline/test_slurm.py
+	@pytest -m fault tests/pipeline/test_slurm.py tests/pipeline/test_remotes.py
 
 audit: $(READY)  ## known vulnerabilities of the pinned packages (asks pypi.org)
 	@uv tool run pip-audit --requirement requirements.lock --no-deps --disable-pip

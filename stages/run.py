@@ -329,7 +329,8 @@ def _command(options: list[str], rules: list[str], target: str) -> list[str]:
     # failed it would delete what those had made that were done.
     arguments = ["--profile", profile(), "--nolock", "--ignore-incomplete", "--keep-incomplete", *options]
     if slurm.chosen(profile()):
-        arguments += ["--slurm-jobname-prefix", slurm.PREFIX]
+        # As a script: on sbatch's command line a shell would read what stands in the folder's name.
+        arguments += ["--slurm-jobname-prefix", slurm.PREFIX, "--slurm-pass-command-as-script"]
     return [sys.executable, "-m", "snakemake", *arguments, "--allowed-rules", *rules, "--", target]
 
 

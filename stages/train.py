@@ -96,8 +96,6 @@ def _train(network, architecture, data, params, arguments, fabric, log) -> list[
     state_file = arguments.checkpoint.with_suffix(".training")
     if fabric.world_size > 1:
         log.info("%d processes share each batch of %d", fabric.world_size, params.train.batch_size)
-    if state_file.exists():
-        log.info("goes on from %s, which an earlier run left", state_file.name)
     history = []
     for row in fit(network, architecture, data, params.train, arguments.seed, fabric, state_file):
         history.append(row)

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -20,7 +21,7 @@ from stages.networks import architectures
 from stages.networks.checkpoint import Architecture
 from stages.params import load
 from stages.pruning.scoring import scored
-from stages.training.loop import _own_randomness, fit
+from stages.training.loop import _for_training, _own_randomness, fit
 from tests.conftest import ROOT, lively
 
 CRITERIA = ["lrp", "crp", "gradient", "taylor", "activation", "integrated-gradients", "weight"]
@@ -155,6 +156,18 @@ def test_two_processes_score_as_one_does(together, prepared):
     assert {name.partition(":")[0] for name in expected} == {*CRITERIA, "signed", "started"}
     for name, values in expected.items():
         torch.testing.assert_close(shared[name], values, rtol=0, atol=1e-6 * values.abs().max().item())
+
+
+@pytest.mark.parametrize(
+    ("kind", "processes", "synchronised"), [("cuda", 2, True), ("cuda", 1, False), ("cpu", 2, False)]
+)
+def test_batch_norms_see_the_whole_batch_on_several_gpus(kind, processes, synchronised):
+    network, fabric = network_for("norms"), SimpleNamespace(world_size=processes, device=torch.device(kind))
+    made = _for_training(network, fabric)
+    norms = [module for module in made.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+    assert norms and all(isinstance(norm, nn.SyncBatchNorm) == synchronised for norm in norms)
+    assert made.state_dict().keys() == network.state_dict().keys()
+    assert not any(isinstance(module, nn.SyncBatchNorm) for module in network.modules())
 
 
 def test_each_process_draws_its_own_dropout_and_what_is_drawn_together_is_one(together):

@@ -6,6 +6,7 @@ import contextlib
 import copy
 import hashlib
 import json
+import logging
 import math
 import warnings
 from collections.abc import Iterator
@@ -112,6 +113,9 @@ def fit(
     averaged = _average(trained, settings.ema)
     kept = averaged.module if averaged else trained
     history, best = resume.load(state_file, fingerprint, trained, optimiser, schedule, averaged)
+    if history:
+        words = "goes on after epoch %d of %s, which an earlier run left"
+        logging.getLogger("study").info(words, len(history), state_file.name)
     yield from history
     model, fabric_optimiser = fabric.setup(trained, optimiser)
     ahead = 1 if mix else 0  # the partner of the first own image is the one before it, or the last

@@ -1,4 +1,7 @@
-"""A real SLURM of one node for tests: no systemd, no cgroups, no accounting, two GPUs that are names of /dev/null."""
+"""A real SLURM for tests: no systemd, no cgroups, no accounting, two GPUs a node that are names of /dev/null.
+
+It has one node; a second, one more daemon on this machine, is there for who starts it, in a partition of both.
+"""
 
 import contextlib
 import os
@@ -25,6 +28,7 @@ class Cluster:
         }
         self.daemons = {}
         self.node = socket.gethostname().split(".")[0]
+        self.second = f"{self.node}-2"
 
     @staticmethod
     def missing() -> str:
@@ -41,7 +45,7 @@ class Cluster:
 
     def start(self) -> None:
         """Start everything and wait for the node."""
-        for name in ("state", "spool"):
+        for name in ("state", f"spool-{self.node}", f"spool-{self.second}"):
             (self.folder / name).mkdir(parents=True)
         for number in range(2):
             (self.folder / f"gpu{number}").symlink_to("/dev/null")
@@ -49,10 +53,11 @@ class Cluster:
         key.write_bytes(os.urandom(1024))
         key.chmod(0o600)
         (self.folder / "gres.conf").write_text(
-            f"AutoDetect=off\nNodeName={self.node} Name=gpu File={self.folder}/gpu[0-1]\n"
+            f"AutoDetect=off\nNodeName={self.node},{self.second} Name=gpu File={self.folder}/gpu[0-1]\n"
         )
-        (self.folder / "slurm.conf").write_text(CONFIGURATION.format(folder=self.folder, node=self.node,
-                                                                     port=PORT, node_port=PORT + 1))  # fmt: skip
+        names = {"folder": self.folder, "node": self.node, "second": self.second}
+        ports = {"port": PORT, "node_port": PORT + 1, "second_port": PORT + 2}
+        (self.folder / "slurm.conf").write_text(CONFIGURATION.format(**names, **ports))
         SYSTEM.mkdir(exist_ok=True)
         for name in FILES:
             (SYSTEM / name).unlink(missing_ok=True)
@@ -65,20 +70,21 @@ class Cluster:
         self._wait("scontrol", "ping")
         self.start_node()
 
-    def start_node(self) -> None:
-        """Start the node and wait until it takes jobs."""
-        self._daemon("slurmd", "-D", "-N", self.node)
-        self._wait("sh", "-c", "sinfo --noheader --format %T | grep -qE 'idle|mixed|allocated'")
+    def start_node(self, name: str | None = None) -> None:
+        """Start the node, or the second one, and wait until it takes jobs."""
+        name = name or self.node
+        self._daemon("slurmd", "-D", "-N", name, called=name)
+        self._wait("sh", "-c", f"sinfo --noheader --nodes {name} --format %T | grep -qE 'idle|mixed|allocated'")
 
     def kill_node(self) -> None:
         """Kill the node's daemon and those of its jobs; the jobs are the caller's to kill."""
-        self.daemons["slurmd"].kill()
-        self.daemons["slurmd"].wait()
+        self.daemons[self.node].kill()
+        self.daemons[self.node].wait()
         self._run("pkill", "-KILL", "slurmstepd")
 
     def state_of_node(self) -> str:
         """Return what SLURM says of the node, such as down."""
-        return self._run("sinfo", "--noheader", "--format", "%T").stdout.decode().strip()
+        return self._run("sinfo", "--noheader", "--nodes", self.node, "--format", "%T").stdout.decode().strip()
 
     def stop_controller(self) -> None:
         """Stop the controller, which leaves its state on the disk."""
@@ -89,6 +95,11 @@ class Cluster:
         """Start the controller again, with its jobs."""
         self._daemon("slurmctld", "-D")
         self._wait("scontrol", "ping")
+
+    def stop_second(self) -> None:
+        """Stop the second node."""
+        self.daemons[self.second].terminate()
+        self.daemons.pop(self.second).wait()
 
     def stop(self) -> None:
         """End all jobs, then the daemons."""
@@ -108,9 +119,10 @@ class Cluster:
     def _run(self, *command: str) -> subprocess.CompletedProcess:
         return subprocess.run(command, env=os.environ | self.environment, capture_output=True, timeout=60)
 
-    def _daemon(self, *command: str) -> None:
-        with (self.folder / f"{command[0]}.out").open("w") as log:
-            self.daemons[command[0]] = subprocess.Popen(
+    def _daemon(self, *command: str, called: str | None = None) -> None:
+        name = called or command[0]
+        with (self.folder / f"{name}.out").open("w") as log:
+            self.daemons[name] = subprocess.Popen(
                 ["setpriv", "--pdeathsig", "TERM", *command],  # they end with the tests, however these end
                 env=os.environ | self.environment, stdout=log, stderr=log, start_new_session=True,
             )  # fmt: skip
@@ -131,7 +143,6 @@ CONFIGURATION = """
 ClusterName=test
 SlurmctldHost={node}(127.0.0.1)
 SlurmctldPort={port}
-SlurmdPort={node_port}
 CommunicationParameters=NoCtldInAddrAny,NoInAddrAny
 SlurmUser=root
 SlurmdUser=root
@@ -159,11 +170,14 @@ InactiveLimit=0
 SchedulerType=sched/backfill
 SchedulerParameters=bf_interval=5,sched_min_interval=0,batch_sched_delay=0
 StateSaveLocation={folder}/state
-SlurmdSpoolDir={folder}/spool
+SlurmdSpoolDir={folder}/spool-%n
 SlurmctldPidFile={folder}/slurmctld.pid
-SlurmdPidFile={folder}/slurmd.pid
+SlurmdPidFile={folder}/slurmd-%n.pid
 GresTypes=gpu
-NodeName={node} NodeHostname={node} NodeAddr=127.0.0.1 \
+NodeName=DEFAULT \
     CPUs=4 Boards=1 SocketsPerBoard=1 CoresPerSocket=4 ThreadsPerCore=1 RealMemory=64000 Gres=gpu:2 State=UNKNOWN
+NodeName={node} NodeHostname={node} NodeAddr=127.0.0.1 Port={node_port}
+NodeName={second} NodeHostname={node} NodeAddr=127.0.0.1 Port={second_port}
 PartitionName=main Nodes={node} Default=YES MaxTime=INFINITE DefMemPerCPU=256 State=UP
+PartitionName=both Nodes={node},{second} MaxTime=INFINITE DefMemPerCPU=256 State=UP
 """

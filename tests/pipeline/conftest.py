@@ -23,7 +23,7 @@ JOB = re.compile(
     r"|few_shot \w+ seed \d+ with \d+)",
     re.M,
 )
-SUBMITTED = re.compile(r"submitted with SLURM jobid (\d+) \(log: \S*?/rule_(\w+)/(?:(\S+)/)?\d+\.log\)")
+SUBMITTED = re.compile(r"submitted with SLURM jobid (\d+) \(log: .*?/rule_(\w+)/(?:(\S+)/)?\d+\.log\)")
 
 
 class Study:
@@ -116,7 +116,7 @@ class Study:
         assert set(values) <= set(content)
         content |= values
         for rule, resources in of_rules.items():
-            content["set-resources"][rule] |= resources
+            content["set-resources"][rule] = content["set-resources"].get(rule, {}) | resources
         with path.open("w") as stream:
             YAML().dump(content, stream)
 
@@ -325,13 +325,18 @@ def pytest_collection_modifyitems(items):
             item.add_marker(pytest.mark.slurm)
 
 
-@pytest.fixture
-def on_slurm(study, cluster):
-    """Return a copy of the finished study whose jobs SLURM runs, polled often."""
+def moved_to(cluster, study):
+    """Have SLURM run a study's jobs, polled often; return the study."""
     study.edit_profile({"slurm-init-seconds-before-status-checks": 6, "latency-wait": 10})
     path = os.pathsep.join([study.environment["PATH"], "/usr/sbin"])
     study.environment |= cluster.environment | {"SNAKEMAKE_PROFILE": "profiles/slurm", "PATH": path}
     return study
+
+
+@pytest.fixture
+def on_slurm(study, cluster):
+    """Return a copy of the finished study whose jobs SLURM runs."""
+    return moved_to(cluster, study)
 
 
 @pytest.fixture

@@ -7,12 +7,14 @@ import re
 import signal
 import subprocess
 import time
+from pathlib import Path
 
 import pytest
 from safetensors import safe_open
 
-from tests.pipeline.conftest import jobs, rules, step
+from tests.pipeline.conftest import copied, jobs, rules, step
 
+MEMORY = Path("/sys/fs/cgroup/memory")
 EPOCHS = 20_000  # more than any test waits for
 
 
@@ -28,6 +30,11 @@ def wait_until(condition, seconds=240):
 def log_of_training(study):
     """Return what the newest training has said, of all attempts."""
     return "".join(path.read_text() for path in study.folder.glob("logs/train/*.log"))
+
+
+def pruning_logs(study):
+    """Return the logs of pruning steps that there are."""
+    return list(study.folder.glob("logs/prune/*/*/*.log"))
 
 
 def epoch(text):
@@ -65,10 +72,13 @@ def kept(study):
 
 
 def goes_on(study, epochs):
-    """Wait until a training goes on after so many epochs; return the seconds that took."""
+    """Wait until a training goes on after at least so many epochs; return what was lost and the seconds that took."""
     begin = time.monotonic()
-    wait_until(lambda: "goes on from seed0.training" in log_of_training(study) and kept(study) > epochs)
-    return time.monotonic() - begin
+    found = wait_until(lambda: re.search(r"goes on after epoch (\d+) of seed0.training", log_of_training(study)))
+    after = int(found[1])
+    assert after >= epochs
+    wait_until(lambda: kept(study) > after)
+    return f"the epoch after the {after} it had made", time.monotonic() - begin
 
 
 @pytest.mark.fault
@@ -84,6 +94,44 @@ def test_a_job_out_of_memory_is_submitted_again_with_more(on_slurm, faults):
            "the job", time.monotonic() - begin)  # fmt: skip
 
 
+@pytest.fixture
+def no_more_memory():
+    """Return a function that leaves a process no memory beyond what it has: the kernel kills it when it wants more."""
+    group = MEMORY / f"study-{os.getpid()}"
+    try:
+        group.mkdir()
+        (group / "memory.limit_in_bytes").write_text("64K")
+    except OSError as error:
+        pytest.skip(f"no memory cgroup (v1) can be made here: {error}")
+
+    def limit(process):
+        (group / "cgroup.procs").write_text(str(process))
+
+    yield limit
+    wait_until(lambda: not (group / "cgroup.procs").read_text())
+    group.rmdir()
+
+
+@pytest.mark.fault
+def test_a_job_that_the_kernel_kills_for_memory_is_submitted_again_with_more_and_goes_on(
+    on_slurm, no_more_memory, faults
+):
+    on_slurm.edit(prune__criteria=["lrp"], prune__steps=1, prune__finetune__epochs=60)
+    process = on_slurm.start("prune")
+    (log,) = wait_until(lambda: [log for log in pruning_logs(on_slurm) if "epoch 3 of 60" in log.read_text()])
+    begin = time.monotonic()
+    for each in on_slurm.processes():
+        if b"\0-m\0stages.prune\0" in Path(f"/proc/{each}/cmdline").read_bytes():
+            no_more_memory(each)
+    assert process.wait(timeout=240) == 0
+    assert rules(on_slurm.read("repro.log")) == ["prune", "prune", "relevance"]
+    after = re.search(r"goes on after epoch (\d+) of step1.training", log.read_text())[1]
+    asked = on_slurm.run("scontrol", "--oneliner", "show", "job")
+    assert re.findall(r"MinMemoryNode=(\S+)", asked)[-2:] == ["8000M", "16000M"]
+    faults("the kernel's out-of-memory killer takes a job", "submitted again with more; goes on from its last epoch",
+           f"the epoch after the {after} it had made", time.monotonic() - begin)  # fmt: skip
+
+
 @pytest.mark.fault
 def test_a_training_over_its_time_goes_on_from_its_last_epoch_with_more(on_slurm, faults):
     on_slurm.edit_profile({}, train={"runtime": "attempt ** 5"})
@@ -91,9 +139,9 @@ def test_a_training_over_its_time_goes_on_from_its_last_epoch_with_more(on_slurm
     on_slurm.wait_for("Trying to restart job", seconds=240)
     epochs = kept(on_slurm)
     assert epochs > 3
-    seconds = goes_on(on_slurm, epochs)
+    lost, seconds = goes_on(on_slurm, epochs)
     faults("a training runs over its time", "ended by SLURM, submitted again with more; it goes on from its last epoch",
-           "an epoch at most", seconds)  # fmt: skip
+           lost, seconds)  # fmt: skip
     interrupt(on_slurm, process)
     assert in_queue(on_slurm) == []
 
@@ -107,9 +155,11 @@ def test_a_job_whose_node_dies_is_queued_again_and_goes_on(on_slurm, cluster, fa
     assert epochs >= epoch(log_of_training(on_slurm)) > 3
     wait_until(lambda: "down" in cluster.state_of_node())
     cluster.start_node()
-    seconds = goes_on(on_slurm, epochs)
+    lost, seconds = goes_on(on_slurm, epochs)
+    assert rules(on_slurm.read("repro.log")) == ["train"]  # queued again by SLURM, not submitted by Snakemake
+    assert "Restarts=1" in on_slurm.run("scontrol", "show", "job", in_queue(on_slurm)[0].split()[0])
     faults("a node dies under a training", "queued again by SLURM when the node is missed; goes on from its last epoch",
-           "an epoch at most", seconds)  # fmt: skip
+           lost, seconds)  # fmt: skip
     interrupt(on_slurm, process)
 
 
@@ -149,26 +199,41 @@ def test_the_controller_may_be_away_for_a_while(on_slurm, cluster, faults):
            time.monotonic() - begin - 30)  # fmt: skip
 
 
-@pytest.mark.slow
-def test_jobs_of_a_killed_run_are_cancelled_and_the_study_goes_on(on_slurm, faults):
-    on_slurm.edit(prune__scores__references_per_class=9, prune__steps=1, prune__finetune__epochs=30)
-    dvc = on_slurm.start()
-    on_slurm.wait_for("rule_prune", seconds=300)
+@pytest.mark.parametrize(
+    "killed",
+    [
+        pytest.param("dvc|stages.run|snakemake", marks=pytest.mark.slow, id="all"),
+        pytest.param("stages.run", marks=pytest.mark.fault, id="bridge"),  # Snakemake lives on, and submits
+    ],
+)
+def test_jobs_of_a_killed_run_are_cancelled_and_the_study_finds_its_results(on_slurm, tmp_path, faults, killed):
+    here = copied(on_slurm, tmp_path / "here")
+    for study in (on_slurm, here):
+        study.edit(prune__scores__references_per_class=9, prune__finetune__epochs=20, prune__criteria=["lrp"])
+    made = set(on_slurm.folder.glob(".work/prune/*/lrp/seed0/step1.history.csv"))
+    dvc = on_slurm.start("prune")
+    wait_until(lambda: rules(on_slurm.read("repro.log")).count("relevance") == 2)
+    wait_until(lambda: rules(on_slurm.read("repro.log")).count("prune") == 2)  # the second step's
+    wait_until(lambda: "RUNNING" in "".join(in_queue(on_slurm)))
+    (first,) = set(on_slurm.folder.glob(".work/prune/*/lrp/seed0/step1.history.csv")) - made
     session = subprocess.run(["pgrep", "-a", "-s", str(dvc.pid)], capture_output=True, text=True).stdout.splitlines()
     for line in session:
-        if "stages.run" in line:  # the bridge alone: Snakemake lives on, and submits
+        if re.search(killed, line):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(int(line.split()[0]), signal.SIGKILL)
     dvc.wait()
-    on_slurm.edit(prune__finetune__epochs=1)
-    begin = time.monotonic()
+    assert in_queue(on_slurm)
+    file, begin = first.stat().st_ino, time.monotonic()
     answer = on_slurm.run("dvc", "repro", "prune")
     assert "cancels SLURM jobs that have no owner: " in answer
-    assert len(rules(answer)) == 4  # the fine-tuning is another
-    assert len(list(on_slurm.folder.glob("models/pruned/*/seed0/step1.safetensors"))) == 2
+    assert rules(answer) == ["prune"]  # of the second step
+    assert first.stat().st_ino == file
     assert not (on_slurm.folder / ".snakemake/study/slurm").exists()
-    faults("`kill -9` of the submitting process", "the next run cancels its jobs and goes on", "the jobs that ran",
+    faults(f"`kill -9` of {'the submitting processes' if '|' in killed else 'the process between DVC and Snakemake'}",
+           "the next run cancels their jobs and goes on with what was finished", "the job that ran",
            time.monotonic() - begin)  # fmt: skip
+    here.repro("prune", SNAKEMAKE_PROFILE="profiles/local")
+    assert on_slurm.files("models/pruned") == here.files("models/pruned")
 
 
 @pytest.mark.slow
@@ -243,26 +308,32 @@ def test_a_run_that_goes_on_is_named_to_whoever_starts_a_second(study, faults):
     seconds = time.monotonic() - begin
     assert "held by another run: stage prune, process" in output
     assert len(output.splitlines()) == 1
+    assert "held by another run" in study.run("python", "-m", "stages.study", "check", status=2)  # `make run` begins so
+    assert re.search(r"blocked by:\s+\(PID \d+\): \S*dvc repro prune", study.run("dvc", "repro", "prune", status=255))
     assert first.wait(timeout=120) == 0
     faults("two start the study in one folder", "the second is told who holds it", "nothing", seconds)
 
 
-@pytest.mark.slow
-def test_a_training_killed_between_epochs_goes_on_to_the_same_weights(study, fresh, faults):
-    for each in (study, fresh):
-        each.edit(train__epochs=60)
-    study.start("train")
+@pytest.mark.parametrize(
+    ("stage", "epochs", "made"),
+    [
+        pytest.param("train", "train__epochs", "models/baseline", marks=pytest.mark.slow),
+        pytest.param("prune", "prune__finetune__epochs", "models/pruned", marks=pytest.mark.fault),
+    ],
+)
+def test_a_training_killed_between_epochs_goes_on_to_the_same_weights(study, tmp_path, faults, stage, epochs, made):
+    study.edit(prune__criteria=["lrp"], prune__steps=1, **{epochs: 60})
+    whole = copied(study, tmp_path / "whole")
+    study.start(stage)
     study.wait_for("epoch 3 of 60")
     study.kill_all()
     begin = time.monotonic()
-    output = study.run("dvc", "repro", "train")
-    assert "goes on from seed0.training, which an earlier run left" in output
+    output = study.run("dvc", "repro", stage)
     seconds = time.monotonic() - begin
-    fresh.run("dvc", "repro", "train")
-    assert study.files("models/baseline") == fresh.files("models/baseline")
-    faults(
-        "the machine goes down in a training",
-        "goes on from its last epoch to the same weights",
-        "an epoch at most",
-        seconds,
-    )
+    after = re.search(r"goes on after epoch (\d+) of \w+.training, which an earlier run left", output)[1]
+    assert int(after) >= 3
+    whole.run("dvc", "repro", stage)
+    assert study.files(made) == whole.files(made)
+    if stage == "train":
+        faults("the machine goes down in a training", "goes on from its last epoch to the same weights",
+               f"the epoch after the {after} it had made", seconds)  # fmt: skip

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -12,7 +13,6 @@ import pytest
 
 from tests.pipeline.conftest import Study
 
-pytestmark = pytest.mark.slow
 KEYS = {"AWS_ACCESS_KEY_ID": "reader", "AWS_SECRET_ACCESS_KEY": "not-to-be-seen"}
 
 
@@ -44,6 +44,11 @@ def objects(folder):
     return {path.relative_to(path.parents[1]).as_posix() for path in folder.glob("**/files/md5/??/*")}
 
 
+def times(folder):
+    """Return when each object came to a remote."""
+    return {path: path.stat().st_mtime_ns for path in folder.glob("**/files/md5/??/*")}
+
+
 def cached(study):
     return objects(study.folder / ".dvc/cache")
 
@@ -72,6 +77,7 @@ def shared_and_had_back(study, store, clone_to, **environment):
     return clone
 
 
+@pytest.mark.slow
 def test_results_are_shared_through_ssh(study, tmp_path):
     sshd = shutil.which("sshd", path=f"{os.environ['PATH']}{os.pathsep}/usr/sbin")
     if not sshd or os.getuid() != 0:
@@ -92,6 +98,7 @@ def test_results_are_shared_through_ssh(study, tmp_path):
     assert "keyfile" not in study.run("git", "grep", "-I", "keyfile", "--", ".dvc", status=1)
 
 
+@pytest.mark.slow
 def test_results_are_shared_through_s3_and_no_secret_is_left_behind(study, tmp_path):
     port, store = free_port(), tmp_path / "store"
     (store / "bucket").mkdir(parents=True)
@@ -106,3 +113,21 @@ def test_results_are_shared_through_s3_and_no_secret_is_left_behind(study, tmp_p
         shutil.rmtree(folder / "tests")  # this file has it
         held = [path for path in folder.rglob("*") if path.is_file() and b"not-to-be-seen" in path.read_bytes()]
         assert held == []
+
+
+@pytest.mark.fault
+def test_a_study_of_thirty_steps_sends_each_object_once(study, tmp_path):
+    study.run("dvc", "remote", "add", "-q", "-d", "store", str(tmp_path / "store"))
+    study.edit(prune__criteria=["weight"], prune__per_step=0.025, prune__finetune__epochs=0)
+    pushed, sent = 0, {}
+    for steps in (15, 30):
+        study.edit(prune__steps=steps)
+        study.repro("prune")
+        pushed += int(re.search(r"(\d+) files? pushed", study.run("dvc", "push"))[1])
+        assert sent.items() <= times(tmp_path / "store").items()
+        sent = times(tmp_path / "store")
+        assert "Everything is up to date" in study.run("dvc", "push")
+    assert pushed == len(sent) == len(cached(study)) > 30 * 4
+    sizes = dict(re.findall(r"^step (\d+): ([\d.]+) MB$", study.run("python", "-m", "stages.study", "size"), re.M))
+    assert list(sizes) == [str(step) for step in range(1, 31)]
+    assert float(sizes["1"]) > float(sizes["30"]) > 0
