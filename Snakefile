@@ -32,6 +32,10 @@ EVALUATED = f"{WORK}/evaluate/{{key}}/{{criterion}}/seed{{seed}}"
 FEW_SHOT = f"{WORK}/few_shot/{{key}}/k{{images}}/{{criterion}}/seed{{seed}}"
 DRIFT = f"{WORK}/drift/{{key}}/{{criterion}}/seed{{seed}}"
 DRIFT_PICTURES = "metrics/drift/{criterion}/seed{seed}.png"
+CONCEPTS = f"{WORK}/concepts/{{key}}/seed{{seed}}"
+CHANGES = f"{WORK}/concepts/{{key}}/{{criterion}}/seed{{seed}}.csv"
+CONCEPT_PICTURES = "metrics/plots/concepts/seed{seed}"
+PICTURED = ["heatmaps", "references", "strategies", "strategies.json", "graphs", "graphs.json"]
 FEW_SHOT_PREDICTIONS = "metrics/few_shot/predictions/k{images}/{criterion}/seed{seed}.parquet"
 PREDICTIONS = "metrics/predictions/{criterion}/seed{seed}.parquet"
 HISTORY = ".history.csv"
@@ -65,12 +69,14 @@ localrules:
     stage_evaluate,
     stage_few_shot,
     stage_drift,
+    stage_concepts,
     stage_report,
     publish_baseline,
     publish_pruned,
     publish_predictions,
     publish_few_shot,
     publish_drift,
+    publish_concepts,
 
 
 onstart:
@@ -114,6 +120,7 @@ rule all:
         "metrics/few_shot.csv",
         FEW_SHOT_COMPARISON,
         "metrics/drift/drift.csv",
+        "metrics/concepts/atlas.csv",
         "metrics/report.html",
 
 
@@ -156,6 +163,12 @@ rule stage_drift:
     input:
         "metrics/drift/drift.csv",
         expand(DRIFT_PICTURES, criterion=CRITERIA, seed=SEEDS),
+
+
+rule stage_concepts:
+    input:
+        "metrics/concepts/atlas.csv",
+        expand(f"{CONCEPT_PICTURES}/graphs.json", seed=SEEDS),
 
 
 rule stage_report:
@@ -424,9 +437,73 @@ rule compare_drift:
         " 2>&1 | tee {log:q}"
 
 
+rule concepts:
+    input:
+        ancient(PREPARED),
+        study=ancient(PARAMS),
+        checkpoint=ancient(f"{BASELINE}.safetensors"),
+    output:
+        multiext(f"{CONCEPTS}/", "graphs.json", "atlas.csv", "layers.csv"),  # and pictures: the folder is written as a whole
+    log:
+        "logs/concepts/seed{seed}.{key}.log",
+    threads: STUDY.concepts.threads
+    resources:
+        gpu=1,
+    params:
+        folder=subpath(output[0], parent=True),
+    shell:
+        "python -m stages.concepts --params {input.study:q} --data data/prepared --checkpoint {input.checkpoint:q}"
+        " --folder {params.folder:q} 2>&1 | tee {log:q}"
+
+
+rule concept_changes:
+    input:
+        ancient(PREPARED),
+        study=ancient(PARAMS),
+        unpruned=ancient(f"{BASELINE}.safetensors"),
+        checkpoint=lambda chain: ancient(network(chain.criterion, chain.seed, STEPS[-1])),
+        plans=ancient(expand(f"{PRUNED}.plan.json", step=STEPS, allow_missing=True)),
+    output:
+        CHANGES,
+    log:
+        "logs/concept_changes/{criterion}/seed{seed}.{key}.log",
+    threads: STUDY.concepts.threads
+    resources:
+        gpu=1,
+    shell:
+        "python -m stages.concept_changes --params {input.study:q} --data data/prepared --unpruned {input.unpruned:q}"
+        " --checkpoint {input.checkpoint:q} --plans {input.plans:q} --rows {output:q} 2>&1 | tee {log:q}"
+
+
+rule compare_concepts:
+    input:
+        study=ancient(PARAMS),
+        graphs=lambda _: ancient(
+            [CONCEPTS.format(key=key_of("baseline", seed), seed=seed) + "/graphs.json" for seed in SEEDS]
+        ),
+        changes=lambda _: ancient(
+            [
+                CHANGES.format(key=key_of(criterion, seed), criterion=criterion, seed=seed)
+                for criterion in CRITERIA
+                for seed in SEEDS
+            ]
+        ),
+    output:
+        multiext("metrics/concepts/", "atlas.csv", "layers.csv", "changes.csv", "changes.svg", "page.md"),
+    log:
+        "logs/compare_concepts.log",
+    params:
+        atlases=lambda _, input: [os.path.dirname(file) for file in input.graphs],
+    shell:
+        "python -m stages.compare_concepts --params {input.study:q} --atlases {params.atlases:q}"
+        " --changes {input.changes:q} --folder metrics/concepts 2>&1 | tee {log:q}"
+
+
 rule report:
     input:
         ancient("metrics/drift/drift.csv"),
+        ancient("metrics/concepts/atlas.csv"),
+        ancient(expand(f"{CONCEPT_PICTURES}/graphs.json", seed=SEEDS[0])),
         ancient(expand(DRIFT_PICTURES, criterion=CRITERIA, seed=SEEDS[0])),
         ancient(PREPARED),
         ancient(expand("metrics/{name}", name=METRICS)),
@@ -525,6 +602,22 @@ rule publish_drift:
         "logs/publish/drift/{criterion}/seed{seed}.log",
     shell:
         "(ln -f {input:q} {output:q} || cp {input:q} {output:q}) 2> {log:q}"
+
+
+rule publish_concepts:
+    input:
+        lambda baseline: ancient(
+            CONCEPTS.format(key=key_of("baseline", baseline.seed), seed=baseline.seed) + "/graphs.json"
+        ),
+    output:
+        f"{CONCEPT_PICTURES}/graphs.json",
+    log:
+        "logs/publish/concepts/seed{seed}.log",
+    params:
+        made=lambda baseline, input: [os.path.join(os.path.dirname(input[0]), part) for part in PICTURED],
+        folder=subpath(output[0], parent=True),
+    shell:
+        "(cp -rlf {params.made:q} {params.folder:q} || cp -rf {params.made:q} {params.folder:q}) 2> {log:q}"
 
 
 # The toy study: a target of its own (`make toy`). What it reads is its code and its section of params.yaml.

@@ -24,6 +24,7 @@ from stages import command
 from stages.errors import InputError
 from stages.files import write_json
 
+CRITERIA = ["lrp", "weight", "gradient", "taylor", "random"]
 SEEDS = 10
 STEPS = [6, 65]  # each of 150 jobs: scores, a cut, and files published, of five criteria and ten seeds
 RUNS = 3
@@ -57,7 +58,7 @@ def main() -> None:
             content = YAML().load(Path("params.yaml"))
             content["data"]["source"] = str(Path(content["data"]["source"]).resolve())
             content["seeds"] = list(range(SEEDS))
-            content["prune"] |= {"steps": steps, "per_step": 0.9 / steps}
+            content["prune"] |= {"criteria": CRITERIA, "steps": steps, "per_step": 0.9 / steps}
             YAML().dump(content, folder / "params.yaml")
             graphs, dry = zip(
                 *(

@@ -1,12 +1,12 @@
-"""Concepts of a network: which channels its decisions rely on, for which classes, where, and what they are made of.
+"""Stage concepts: which channels of a network its decisions rely on, for which classes, where, and what makes them.
 
 By hand::
 
     python -m stages.concepts --data data/prepared --checkpoint models/baseline/seed0.safetensors --folder concepts
 
 writes `atlas.csv` (a row a layer, class and concept), `layers.csv` (what was conserved), `graphs.json`, and pictures:
-`heatmaps/CLASS.png`, `references/LAYER.png` and `graphs/CLASS.svg`. The rules of relevance are those of
-`prune.scores.lrp`. The folder is replaced as a whole.
+`heatmaps/CLASS.png`, `references/LAYER.png` and `graphs/CLASS.svg`; and the strategies of classes, `strategies.json`
+and `strategies/CLASS.png`. The rules of relevance are those of `prune.scores.lrp`. The folder is replaced as a whole.
 """
 
 import shutil
@@ -21,6 +21,7 @@ from scipy.ndimage import gaussian_filter
 from torch import nn
 
 from stages import command, device
+from stages.attribution import strategies
 from stages.attribution.atlas import Atlas, Found, survey
 from stages.attribution.canonical import canonical, facts
 from stages.attribution.composites import ByGraph
@@ -28,10 +29,12 @@ from stages.attribution.concepts import Propagated, propagated, shares
 from stages.attribution.decomposition import decompose
 from stages.attribution.filters import TRUE_CLASS
 from stages.attribution.references import Highest, fields
+from stages.attribution.strategies import Strategies
 from stages.datasets import store
 from stages.datasets.store import Prepared
 from stages.errors import InputError, naming
 from stages.files import replacing, write_json, write_rows
+from stages.names import ALL_CLASSES
 from stages.networks import checkpoint
 from stages.networks.architectures import prunable_layers
 from stages.networks.checkpoint import Architecture
@@ -39,7 +42,6 @@ from stages.params import Concepts, load
 from stages.pruning.scoring import pixel_bounds, region, rules
 from stages.reporting import plots
 
-ALL = "(all)"  # in place of a class: all images together
 WIDTHS = [3, 2, 1]  # sub-concepts of a concept, by layers down
 
 
@@ -75,11 +77,15 @@ def main() -> None:
     if not reported:
         raise InputError(f"concepts.lost: {settings.lost}: every layer loses more; prune.scores.lrp names other rules")
     with _replaced(arguments.folder) as folder:
+        for pictures in ("heatmaps", "references", "graphs", "strategies"):
+            (folder / pictures).mkdir()
         write_rows(folder / "layers.csv", seen.layer_rows(lost, flagged))
         rows = pd.DataFrame(seen.rows(reported))
         with replacing(folder / "atlas.csv") as temporary:
             rows.to_csv(temporary, index=False, float_format="%.6g")
         _picture(seen, rows, _spread(reported, settings.pictured_layers), settings, folder)
+        if seen.telling in reported:
+            _tell_strategies(seen, settings, folder)
     log.info("%d layers of %d, %d images: %s", len(reported), len(layers), sum(seen.right), arguments.folder)
 
 
@@ -106,8 +112,23 @@ def _picture(seen: "Seen", rows: pd.DataFrame, layers: list[str], settings: Conc
     write_json(folder / "graphs.json", graphs)
     for layer in layers:
         if layer not in seen.flat:
-            figure = seen.sheet(layer, _top(rows, layer, ALL, settings.pictured_concepts))
+            figure = seen.sheet(layer, _top(rows, layer, ALL_CLASSES, settings.pictured_concepts))
             plots.save_pictures(figure, folder / "references" / f"{layer}.png")
+
+
+def _tell_strategies(seen: "Seen", settings: Concepts, folder: Path) -> None:
+    """Write the strategies of each class: their images, concepts and typical images; and the class's outliers."""
+    told = {}
+    for label in sorted(seen.told):
+        name = seen.data.classes[label]
+        try:
+            found = strategies.find(seen.vectors(label)[1], settings.strategies.most)
+        except ValueError:
+            continue  # too few images are right
+        told[name], pictures = seen.strategies(label, found)
+        figure = plots.picture_rows(pictures, settings.references)
+        plots.save_pictures(figure, folder / "strategies" / f"{name.replace('/', '_')}.png")
+    write_json(folder / "strategies.json", told)
 
 
 @contextmanager
@@ -153,6 +174,10 @@ class Seen:
         self.right = [0] * len(data.classes)
         self.first: dict[int, list[int]] = {}  # images of a class that are right
         self.numbers = data.rows(settings.split)
+        self.telling = settings.strategies.layer or layers[-1]  # the layer that tells strategies
+        if self.telling not in layers:
+            raise InputError(f"concepts.strategies.layer: {self.telling!r} is none of {', '.join(layers)}")
+        self.told: dict[int, list[tuple[int, np.ndarray]]] = {}  # images of a class, and their shares in that layer
 
     def survey(self) -> dict[str, float]:
         """Look at all images once; return what is lost by layer."""
@@ -176,12 +201,16 @@ class Seen:
                 self.right[label] += 1
                 if len(self.first.setdefault(label, [])) < self.settings.examples:
                     self.first[label].append(number)
+            of_layer = shares(found[self.telling].relevance).cpu().numpy()
+            for number, label, vector in zip(chosen.tolist(), labels.tolist(), of_layer, strict=True):
+                if len(self.told.setdefault(label, [])) < self.settings.strategies.images:
+                    self.told[label].append((number, vector))
 
         return survey(self.form, self.layers, batches(), self.composite, take)
 
     def rows(self, layers: list[str]) -> list[dict]:
         """Return the rows of the atlas: the first concepts of each layer and class, with all that tie for it."""
-        labels = {ALL: None} | {name: n for n, name in enumerate(self.data.classes) if self.right[n]}
+        labels = {ALL_CLASSES: None} | {name: n for n, name in enumerate(self.data.classes) if self.right[n]}
         rows = []
         for layer in layers:
             for name, label in labels.items():
@@ -221,6 +250,41 @@ class Seen:
         images, labels = self.data.batch(np.array(numbers))
         images = self.architecture.normalise(images.to(self.where))
         return propagated(self.form, layers, images, labels.to(self.where), TRUE_CLASS, self.composite)
+
+    def vectors(self, label: int) -> tuple[list[int], np.ndarray]:
+        """Return images of a class and the shares of relevance, N x C, of the concepts that tell its strategies."""
+        numbers, vectors = zip(*self.told[label], strict=True)
+        return list(numbers), np.stack(vectors)
+
+    def strategies(self, label: int, found: Strategies) -> tuple[dict, dict[str, list]]:
+        """Return what there is to say of a class's strategies, and typical images and outliers with captions."""
+        numbers, vectors = self.vectors(label)
+        entries, pictures = [], {}
+
+        def shown(images: np.ndarray, values: np.ndarray) -> list[tuple[np.ndarray, str]]:
+            return [(self.data.images[numbers[n]], self._caption(numbers[n], values[n])) for n in images]
+
+        for number in range(found.strategy.max() + 1):
+            members = found.typical(number)
+            share, in_class = vectors[members].mean(0), vectors.mean(0)
+            telling = share if len(members) == len(vectors) else share - in_class
+            concepts = telling.argsort(kind="stable")[::-1][: self.settings.pictured_concepts]
+            typical = members[: self.settings.references]
+            entries.append(
+                {
+                    "images": len(members),
+                    "typical": [self.data.index["image_id"].iloc[numbers[n]] for n in typical],
+                    "concepts": concepts.tolist(),
+                    "share": share[concepts].astype(float).round(6).tolist(),
+                    "share_in_class": in_class[concepts].astype(float).round(6).tolist(),
+                }
+            )
+            pictures[f"{number + 1}: {len(members)} of {len(vectors)}"] = shown(typical, found.distance)
+        odd = found.outliers()[: self.settings.references]
+        pictures["outliers"] = shown(odd, found.log_likelihood)
+        outliers = [self.data.index["image_id"].iloc[numbers[n]] for n in odd]
+        said = {"layer": self.telling, "images": len(vectors), "strategies": entries, "outliers": outliers}
+        return said, pictures
 
     def sheet(self, layer: str, concepts: list[int]):
         """Return a contact sheet: for each concept its RelMax and its ActMax images, cropped to what it sees."""

@@ -1,4 +1,4 @@
-"""What the names of the study's checkpoints say, and which of them are steps of their own."""
+"""What the names of the study's checkpoints say, which of them are steps of their own, and a name in its tables."""
 
 import re
 from pathlib import Path
@@ -7,6 +7,7 @@ from typing import NamedTuple
 from stages.errors import InputError, naming
 from stages.files import sha256
 
+ALL_CLASSES = "(all)"  # in place of a class: all images together
 BASELINE = re.compile(r"(^|/)seed(?P<seed>\d+)\.\w+(\.\w+)?$")
 STEP = re.compile(r"(^|/)(?P<criterion>[^/]+)/seed(?P<seed>\d+)/step(?P<step>\d+)(?P<pruned>\.pruned)?\.\w+(\.\w+)?$")
 

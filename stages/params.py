@@ -439,6 +439,14 @@ class Drift(Section):
     threads: Positive
 
 
+class Strategies(Section):
+    """Of which layer, and from how many images, the strategies of a class are found."""
+
+    layer: str | None
+    images: Annotated[int, Field(ge=2)]
+    most: Positive
+
+
 class Concepts(Section):
     """What `stages.concepts` looks at, and how much of it is written."""
 
@@ -452,6 +460,9 @@ class Concepts(Section):
     examples: Positive
     pictured_layers: Positive
     pictured_concepts: Positive
+    strategies: Strategies
+    matched_images: Positive
+    alike: Fraction
     batch_size: Positive
     threads: Positive
 

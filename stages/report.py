@@ -19,6 +19,7 @@ from stages.params import OF_THE_USER, Params, load
 from stages.reporting import page, tables, verdicts
 
 PACKAGES = ("torch", "torchvision", "zennit", "torch-pruning", "ptflops", "snakemake", "dvc")
+CLASSES_SHOWN = 3
 AXES = {"macs": "MACs", "params": "parameters", "filters": "filters"}
 
 
@@ -44,6 +45,7 @@ def main() -> None:
         ],
         "Classes, subgroups, single images": _safety(metrics, table),
         "Does it still look where it looked?": _drift(metrics, params),
+        "What it relies on: concepts": _concepts(metrics, params, data),
         "What was removed": [
             page.figure(metrics / "plots/layers.svg", "Filters left in each layer after the last step."),
             page.folded("After every step", page.markdown(tables.steps_markdown(table))),
@@ -151,6 +153,36 @@ def _drift(metrics: Path, params: Params) -> list[str]:
         pictures[first],
         *(page.folded(f"Heat maps of {name}", pictures[name]) for name in others),
     ]
+
+
+def _concepts(metrics: Path, params: Params, data: dict) -> list[str]:
+    pictures = metrics / f"plots/concepts/seed{params.seeds[0]}"
+    classes = {name: pictures / "heatmaps" / f"{name.replace('/', '_')}.png" for name in data["classes"]}
+    shown = [(name, path) for name, path in classes.items() if path.exists()][:CLASSES_SHOWN]
+    blocks = [
+        _page(metrics / "concepts/page.md"),
+        page.figure(metrics / "concepts/changes.svg", "Relevance of the concepts that the last step still has."),
+        page.markdown(f"Seed {params.seeds[0]}; every class and layer is in `{pictures}`."),
+    ]
+    for number, (name, path) in enumerate(shown):
+        caption = (
+            f"{name}: an image, and for each layer where its five most relevant concepts get their relevance from."
+        )
+        figures = [page.figure(path, caption)]
+        words = "Sub-concepts of the last layer's first concept, layer by layer, as wide as their share."
+        figures.append(page.figure(pictures / "graphs" / f"{path.stem}.svg", f"{name}: {words}"))
+        if (strategies := pictures / "strategies" / f"{path.stem}.png").exists():
+            words = "images whose relevance goes through the same concepts, most typical first, and outliers."
+            figures.append(page.figure(strategies, f"{name}: {words}"))
+        blocks += figures if not number else [page.folded(f"Concepts of {name}", "".join(figures))]
+    sheets = {sheet.stem: sheet for sheet in (pictures / "references").glob("*.png")}
+    layers = [layer for layer in _read(metrics / "concepts/layers.csv")["layer"].unique() if layer in sheets]
+    for layer in layers[-1:]:
+        caption = (
+            "images in which concepts are most relevant (RelMax) and most active (ActMax), cropped to what they see."
+        )
+        blocks.append(page.figure(sheets[layer], f"{layer}: {caption}"))
+    return blocks
 
 
 def _again(params_file: Path) -> list[str]:

@@ -74,6 +74,15 @@ def test_the_atlas_pictures_and_graphs_of_a_checkpoint_are_written(concepts, tmp
         assert edges[0]["above"][0] == "layer3.0.downsample.0"
         assert edges[-1]["below"][0] == "conv1"
         assert all(0 < edge["share"] <= 1 for edge in edges)
+    told = json.loads((tmp_path / "concepts/strategies.json").read_text())
+    count = atlas.groupby("class")["images"].first()
+    assert set(told) == {name for name in classes if count[name] > 1}
+    for name, of_class in told.items():
+        assert of_class["layer"] == "layer3.0.downsample.0"
+        assert sum(strategy["images"] for strategy in of_class["strategies"]) == of_class["images"] == count[name]
+        shown = set(of_class["outliers"]).union(*(strategy["typical"] for strategy in of_class["strategies"]))
+        assert shown <= set(prepared.index.query("split == 'test'")["image_id"])
+        assert (tmp_path / "concepts/strategies" / f"{name}.png").exists()
 
 
 def test_layers_on_the_way_to_which_relevance_is_lost_are_left_out(concepts, tmp_path):
@@ -93,6 +102,9 @@ def test_a_layer_that_does_not_exist_is_answered_with_the_near_ones(concepts, tm
     answer = concepts(layers={"include": ["layer2.0.conv3"], "exclude": []})
     assert (answer.returncode, answer.stderr.count("\n")) == (2, 1)
     assert "concepts.layers: 'layer2.0.conv3' is no layer; did you mean layer2.0.conv" in answer.stderr
+    answer = concepts(strategies={"layer": "fc", "images": 300, "most": 4})
+    assert (answer.returncode, answer.stderr.count("\n")) == (2, 1)
+    assert "concepts.strategies.layer: 'fc' is none of conv1, " in answer.stderr
     assert not (tmp_path / "concepts").exists()
 
 

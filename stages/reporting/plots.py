@@ -258,6 +258,42 @@ def training_curves(history: pd.DataFrame) -> Figure:
     return figure
 
 
+def concept_changes(changes: pd.DataFrame) -> Figure:
+    """Return what became of the relevance of each layer's concepts, stacked bars of all layers, a panel a criterion.
+
+    Parameters
+    ----------
+    changes : DataFrame
+        criterion, seed, layer, share_kept, share_moved, share_lost.
+    """
+    criteria = changes["criterion"].unique()
+    layers = list(changes["layer"].unique())
+    columns = min(len(criteria), 3) or 1
+    rows = -(-len(criteria) // columns) or 1
+    figure = Figure(figsize=(3.6 * columns, 0.4 + rows * (0.9 + 0.16 * len(layers))), layout="constrained")
+    panels = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True).flat
+    for axes, criterion in zip(panels, criteria, strict=False):
+        means = (
+            changes[changes["criterion"] == criterion]
+            .groupby("layer")[["share_kept", "share_moved", "share_lost"]]
+            .mean()
+        )
+        left = np.zeros(len(layers))
+        for name, colour in (("kept", COLOURS[0]), ("moved", COLOURS[1]), ("lost", "#bbbbbb")):
+            width = 100 * means[f"share_{name}"].reindex(layers).fillna(0).to_numpy()
+            axes.barh(layers, width, left=left, color=colour, label=name)
+            left += width
+        axes.set(title=criterion, xlabel="per cent of the relevance", xlim=(0, 100))
+        axes.tick_params(axis="y", labelsize=6)
+    for axes in panels:
+        axes.set_visible(False)
+    if len(criteria):
+        axes = figure.axes[0]
+        axes.invert_yaxis()
+        figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=3)
+    return figure
+
+
 def concept_maps(image: np.ndarray, title: str, rows: dict[str, list[tuple[str, np.ndarray]]]) -> Figure:
     """Return an image over the conditional heat maps of concepts, a row a layer, each map in a colour scale of its own.
 

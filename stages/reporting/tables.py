@@ -278,6 +278,55 @@ def flips_markdown(flips: pd.DataFrame) -> str:
     return _with_criterion(counts.map("{:.1f}".format).rename_axis(columns=None))
 
 
+def concept_layers_markdown(layers: pd.DataFrame) -> str:
+    """Return how relevance is spread over the concepts of each layer (mean over seeds), as Markdown."""
+    means = layers.groupby("layer", sort=False)[["concepts", "effective_concepts", "largest_share", "lost"]].mean()
+    texts = pd.DataFrame(
+        {
+            "layer": means.index,
+            "concepts": means["concepts"].map("{:.0f}".format),
+            "effective": means["effective_concepts"].map("{:.1f}".format),
+            "largest share": means["largest_share"].map("{:.1%}".format),
+            "lost or gained": means["lost"].map("{:.1e}".format),
+        }
+    )
+    unreported = means["effective_concepts"].isna().to_numpy()
+    texts.loc[unreported, ["effective", "largest share"]] = "not reported"
+    return as_markdown(texts)
+
+
+def top_concepts_markdown(rows: pd.DataFrame) -> str:
+    """Return the concepts of rows of the atlas by class, with share, interval and votes, as Markdown."""
+    lines = []
+    for name, of_class in rows.groupby("class", sort=False):
+        said = []
+        for row in of_class.itertuples():
+            interval = f"{row.low:.1%} to {row.high:.1%}; " if row.low == row.low else ""  # of one group there is none
+            said.append(f"{row.concept}: {row.share:.1%} ({interval}{row.votes:.0f} of {row.images})")
+        lines.append({"class": name, "concepts": ", ".join(said)})
+    return as_markdown(pd.DataFrame(lines))
+
+
+def concept_changes_markdown(changes: pd.DataFrame) -> str:
+    """Return what became of the concepts of all layers by criterion (mean over seeds), as Markdown."""
+    sums = changes.groupby(["criterion", "seed"], sort=False)
+    counts = sums[["concepts", "left", "kept", "moved", "lost", "gained", "by_chance"]].sum()
+    relevance = sums[["share_kept", "share_moved", "share_lost"]].mean()
+    parts = {
+        "left": counts["left"] / counts["concepts"],
+        "kept": counts["kept"] / counts["concepts"],
+        "moved": counts["moved"] / counts["concepts"],
+        "by chance": counts["by_chance"] / counts["concepts"],
+        "lost": counts["lost"] / counts["concepts"],
+        "gained (of those left)": counts["gained"] / counts["left"],
+        "relevance kept": relevance["share_kept"],
+        "relevance moved": relevance["share_moved"],
+        "relevance lost": relevance["share_lost"],
+    }
+    means = pd.DataFrame(parts).groupby("criterion", sort=False).mean()
+    return _with_criterion(means.map("{:.1%}".format))
+
+
 def of(table: pd.DataFrame, **values: str) -> pd.DataFrame:
     """Return the rows that have these values."""
     return table[(table[list(values)] == pd.Series(values)).all(axis=1)]

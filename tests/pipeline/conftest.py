@@ -195,7 +195,7 @@ def clone_of_the_project(folder):
     return study
 
 
-LIKE_OTHERS = ["few_shot", "drift", "report"]
+LIKE_OTHERS = ["few_shot", "drift", "concepts", "report"]
 SMALL = {
     "data__image_size": 16,
     "data__limit_per_class": 40,
@@ -214,6 +214,10 @@ SMALL = {
     "few_shot__images_per_class": [1, 3],
     "few_shot__updates": 3,
     "drift__images_per_class": 2,
+    "concepts__references": 2,
+    "concepts__pictured_layers": 2,
+    "concepts__pictured_concepts": 2,
+    "concepts__matched_images": 5,
     "evaluate__latency__batch_sizes": [1],
     "evaluate__latency__seconds": 0.01,
 }

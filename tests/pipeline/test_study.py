@@ -243,6 +243,27 @@ def test_heat_maps_are_compared_with_those_of_the_unpruned_network(complete):
 
 
 @pytest.mark.slow
+def test_concepts_of_the_unpruned_network_are_followed_to_the_last_step(complete):
+    atlas, layers, changes = (
+        pd.read_csv(complete.folder / f"metrics/concepts/{n}.csv") for n in ("atlas", "layers", "changes")
+    )
+    assert list(atlas.columns[:6]) == ["seed", "layer", "class", "concept", "rank", "images"]
+    assert list(atlas["layer"].unique()) == list(layers["layer"]) == list(changes["layer"].unique())
+    assert (changes["kept"] + changes["moved"] + changes["lost"] == changes["concepts"]).all()
+    assert (changes["kept"] + changes["moved"] + changes["gained"] == changes["left"]).all()
+    assert changes[["share_kept", "share_moved", "share_lost"]].sum(axis=1).tolist() == pytest.approx(
+        [1] * len(changes)
+    )
+    for criterion, of_chain in changes.groupby("criterion"):
+        widths = json.loads(complete.read(f"models/pruned/{criterion}/seed0/step2.plan.json"))["layers"]
+        assert of_chain.set_index("layer")["left"].to_dict() == {layer: each["after"] for layer, each in widths.items()}
+    pictures = set(complete.files("metrics/plots/concepts/seed0"))
+    seen = [name for name in atlas["class"].unique() if name != "(all)"]
+    assert {f"heatmaps/{name}.png" for name in seen} < pictures and {f"graphs/{name}.svg" for name in seen} < pictures
+    assert sum(name.startswith("references/") for name in pictures) == 2
+
+
+@pytest.mark.slow
 def test_the_report_holds_all_it_shows(complete):
     text = complete.read("metrics/report.html")
     assert not re.findall(r"(?:src|href)=\"(?!data:|#)[^\"]*", text)

@@ -1,0 +1,75 @@
+"""Stage compare_concepts: what the unpruned networks rely on, and what of it pruned ones still have.
+
+By hand::
+
+    python -m stages.compare_concepts --params params.yaml --atlases seed0 seed1 --changes lrp.csv weight.csv … \
+        --folder metrics/concepts
+"""
+
+from pathlib import Path
+
+import pandas as pd
+
+from stages import command
+from stages.errors import naming
+from stages.files import replacing
+from stages.names import ALL_CLASSES
+from stages.reporting import plots, tables
+
+
+def main() -> None:
+    """Run the stage."""
+    parser = command.parser("stages.compare_concepts", __doc__, folder="of tables and plots, to write")
+    parser.add_argument(
+        "--atlases", type=Path, nargs="+", required=True, help="folders of `stages.concepts`, a seed each"
+    )
+    parser.add_argument("--changes", type=Path, nargs="+", required=True, help="rows of `stages.concept_changes`")
+    arguments = parser.parse_args()
+    with naming("atlases and changes"):
+        atlas, layers = (
+            pd.concat(
+                [pd.read_csv(each / f"{name}.csv").assign(seed=_seed(each)) for each in arguments.atlases],
+                ignore_index=True,
+            )
+            for name in ("atlas", "layers")
+        )
+        changes = pd.concat(map(pd.read_csv, arguments.changes), ignore_index=True)
+    written = {"atlas": _seed_first(atlas), "layers": _seed_first(layers), "changes": changes}
+    for name, rows in written.items():
+        with replacing(arguments.folder / f"{name}.csv") as temporary:
+            rows.to_csv(temporary, index=False, float_format="%.6g")
+    plots.save(plots.concept_changes(changes), arguments.folder / "changes.svg")
+    with replacing(arguments.folder / "page.md") as temporary:
+        temporary.write_text(page(atlas, layers, changes))
+
+
+def page(atlas: pd.DataFrame, layers: pd.DataFrame, changes: pd.DataFrame) -> str:
+    """Return how relevance is spread over concepts, what classes rely on, and what is left of it, as Markdown."""
+    seed = atlas["seed"].min()
+    of_seed = atlas[atlas["seed"] == seed]
+    last = of_seed["layer"].iloc[-1]
+    top = of_seed[(of_seed["layer"] == last) & (of_seed["class"] != ALL_CLASSES) & (of_seed["rank"] <= 3)]
+    return (
+        "How the relevance of a layer is spread over its concepts, the channels of its output (effective number: exp "
+        "of the entropy of their mean shares; the largest share; the part of the relevance that is lost or gained on "
+        f"the way to the layer; mean over seeds):\n\n{tables.concept_layers_markdown(layers)}\n\n"
+        f"The concepts of `{last}` that each class relies on most, seed {seed} (share of the relevance, its 95 % "
+        "bootstrap interval, and how many images have it among their five most relevant):\n\n"
+        f"{tables.top_concepts_markdown(top)}\n\n"
+        "What became of the concepts by the last step, all layers together (mean over seeds). Kept: the channel is "
+        "relevant in the same images of each class as before. Moved: another channel is. Lost: none is. Gained: a "
+        "channel is relevant in images in which none was. By chance: what would be kept or moved, were the images "
+        f"others of the same classes.\n\n{tables.concept_changes_markdown(changes)}\n"
+    )
+
+
+def _seed(folder: Path) -> int:
+    return int(folder.name.removeprefix("seed"))
+
+
+def _seed_first(rows: pd.DataFrame) -> pd.DataFrame:
+    return rows[["seed", *rows.columns.drop("seed")]]
+
+
+if __name__ == "__main__":
+    command.run(main)

@@ -1,0 +1,68 @@
+"""Concepts before and after pruning, matched by their relevance for the same images."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from stages.attribution.matching import correlation, match
+from stages.concept_changes import changes
+
+LABELS = torch.arange(90) % 3
+
+
+@pytest.fixture
+def shares():
+    """Shares of six concepts in 90 images of three classes."""
+    generator = torch.Generator().manual_seed(0)
+    return torch.rand(90, 6, generator=generator) + 5 * torch.nn.functional.one_hot(LABELS % 3, 6)
+
+
+def test_each_concept_is_kept_moved_lost_or_gained(shares):
+    noise = torch.rand(90, generator=torch.Generator().manual_seed(1))
+    after = torch.stack([shares[:, 0], shares[:, 1], 3 * shares[:, 3] + 1, noise], 1)
+    found = match(shares, after, LABELS, origin=torch.tensor([0, 2, 3, 5]), least=0.5)
+    assert found.kept.nonzero().flatten().tolist() == [0, 3]
+    assert found.moved.nonzero().flatten().tolist() == [1]  # its relevance is now in what was channel 2
+    assert found.lost.nonzero().flatten().tolist() == [2, 4, 5]
+    assert found.gained.tolist() == [False, False, False, True]
+
+
+def test_concepts_of_one_class_do_not_match_for_that_alone(shares):
+    other = torch.rand(90, 6, generator=torch.Generator().manual_seed(2)) + 5 * torch.nn.functional.one_hot(LABELS, 6)
+    assert np.corrcoef(shares[:, 0], other[:, 0])[0, 1] > 0.9
+    assert correlation(shares, other, LABELS).abs().max() < 0.4
+    assert match(shares, other, LABELS, torch.arange(6), 0.5).lost.all()
+
+
+def test_the_correlation_is_pearsons_of_what_is_left_without_the_means_of_classes(shares):
+    after = shares[:, [2, 4]] + torch.rand(90, 2, generator=torch.Generator().manual_seed(3))
+    after[:, 1] = 0.25  # a constant
+    less = [
+        pd.DataFrame(each.numpy()).groupby(LABELS.numpy()).transform(lambda x: x - x.mean()) for each in (shares, after)
+    ]
+    expected = [np.corrcoef(less[0][n], less[1][0])[0, 1] for n in range(6)]
+    found = correlation(shares, after, LABELS)
+    assert found[:, 0].tolist() == pytest.approx(expected, abs=1e-6)
+    assert found[:, 1].tolist() == [0] * 6
+
+
+def test_a_network_that_is_as_it_was_keeps_everything_and_chance_keeps_little(shares):
+    row = changes(shares, shares.clone(), LABELS, torch.arange(6), 0.5)
+    assert [row[name] for name in ("concepts", "left", "kept", "moved", "lost", "gained", "by_chance")] == [
+        6,
+        6,
+        6,
+        0,
+        0,
+        0,
+        0,
+    ]
+    assert row["share_kept"] == pytest.approx(1) and row["share_lost"] == row["share_gained"] == 0
+
+
+def test_shares_of_relevance_add_up(shares):
+    row = changes(shares, shares[:, [1, 2]], LABELS, torch.tensor([0, 2]), 0.5)
+    weight = shares.mean(0) / shares.mean(0).sum()
+    assert row["share_moved"] == pytest.approx(weight[1].item())
+    assert row["share_kept"] + row["share_moved"] + row["share_lost"] == pytest.approx(1)
