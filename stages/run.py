@@ -19,6 +19,7 @@ import hashlib
 import json
 import os
 import re
+import shlex
 import shutil
 import signal
 import socket
@@ -58,6 +59,7 @@ def main() -> None:
         raise InputError("usage: python -m stages.run STAGE, a stage of dvc.yaml")
     name = sys.argv[1]
     load(PARAMS)
+    refuse_folder(Path.cwd())
     if name in BESIDE:
         with sole_owner(name):
             end_orphans()
@@ -91,6 +93,25 @@ def main() -> None:
         if status == 0:
             record_run(name, keys, finished=True)
     sys.exit(status)
+
+
+def refuse_folder(folder: Path) -> None:
+    """Refuse a folder whose name a shell would take for something else: Snakemake quotes it as Python does.
+
+    Raises
+    ------
+    InputError
+        The name has a backslash, both kinds of quotes, or a single quote with a dollar sign or backtick.
+    """
+    quoted = repr(str(folder))
+    try:
+        safe = shlex.split(quoted) == [str(folder)] and not (quoted.startswith('"') and set("$`").intersection(quoted))
+    except ValueError:
+        safe = False
+    if not safe:
+        raise InputError(
+            f"{folder}: Snakemake cannot run in a folder with these quotes, $ or \\ in its name; rename it"
+        )
 
 
 def stages() -> dict[str, dict]:

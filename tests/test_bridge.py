@@ -106,6 +106,17 @@ def test_snakemake_is_not_started_again_where_it_was_told_to_stop(on_slurm, monk
     assert len(Path("starts").read_text()) == 1
 
 
+@pytest.mark.parametrize("name", ["it's a; study", 'a "study" $(touch sprung) `ls`', "x & y"])
+def test_a_folder_may_have_almost_any_name(name):
+    run.refuse_folder(Path("/home/me") / name)
+
+
+@pytest.mark.parametrize("name", ["it's $(touch sprung)", "it's `ls`", """it's a "study" """, "a\\b"])
+def test_a_folder_that_a_shell_would_read_otherwise_is_refused(name):
+    with pytest.raises(InputError, match="rename it"):
+        run.refuse_folder(Path("/home/me") / name)
+
+
 NOBODY = 65534
 
 

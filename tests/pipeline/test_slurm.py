@@ -26,7 +26,7 @@ def asked_for(study, below=False):
 
 @pytest.mark.fault
 def test_every_stage_runs_on_slurm_with_what_the_profile_asks_for(complete, cluster, tmp_path):
-    study = clone_of_the_project(tmp_path / 'it\'s a; "study" $(exit 1)')
+    study = clone_of_the_project(tmp_path / 'a "study"; $(exit 1)')
     shutil.copy(ROOT / "dvc.yaml", study.folder)
     study.edit(**SMALL)
     study.commit("small study")
