@@ -443,7 +443,7 @@ rule concepts:
         study=ancient(PARAMS),
         checkpoint=ancient(f"{BASELINE}.safetensors"),
     output:
-        multiext(f"{CONCEPTS}/", "graphs.json", "atlas.csv", "layers.csv"),  # and pictures: the folder is written as a whole
+        multiext(f"{CONCEPTS}/", "graphs.json", "strategies.json", "atlas.csv", "layers.csv"),  # and pictures: the folder is written as a whole
     log:
         "logs/concepts/seed{seed}.{key}.log",
     threads: STUDY.concepts.threads

@@ -33,7 +33,8 @@ def main() -> None:
             )
             for name in ("atlas", "layers")
         )
-        changes = pd.concat(map(pd.read_csv, arguments.changes), ignore_index=True)
+        chains = [pd.read_csv(file) for file in arguments.changes]
+        changes = pd.concat([rows for rows in chains if len(rows)] or chains[:1], ignore_index=True)
     written = {"atlas": _seed_first(atlas), "layers": _seed_first(layers), "changes": changes}
     for name, rows in written.items():
         with replacing(arguments.folder / f"{name}.csv") as temporary:
@@ -56,10 +57,12 @@ def page(atlas: pd.DataFrame, layers: pd.DataFrame, changes: pd.DataFrame) -> st
         f"The concepts of `{last}` that each class relies on most, seed {seed} (share of the relevance, its 95 % "
         "bootstrap interval, and how many images have it among their five most relevant):\n\n"
         f"{tables.top_concepts_markdown(top)}\n\n"
-        "What became of the concepts by the last step, all layers together (mean over seeds). Kept: the channel is "
-        "relevant in the same images of each class as before. Moved: another channel is. Lost: none is. Gained: a "
-        "channel is relevant in images in which none was. By chance: what would be kept or moved, were the images "
-        f"others of the same classes.\n\n{tables.concept_changes_markdown(changes)}\n"
+        "What became of the concepts by the last step (mean over seeds): of their number in all layers, and of the "
+        "relevance, as a mean over layers. Kept: the channel is relevant in the same images of each class as before. "
+        "Moved: another channel is, to which no other concept belongs. Lost: none. Gained: a channel is relevant in "
+        "images in which none was. By chance: what would be kept or moved, had each image been another of its class. "
+        "Compared in images that both networks get right, in layers that conserve relevance in both.\n\n"
+        f"{tables.concept_changes_markdown(changes)}\n"
     )
 
 

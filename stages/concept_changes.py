@@ -30,7 +30,9 @@ from stages.networks.architectures import prunable_layers
 from stages.params import Params, load
 from stages.pruning.scoring import pixel_bounds, rules
 
-COUNTS = ["concepts", "left", "kept", "moved", "lost", "gained", "by_chance"]
+STATES = ["kept", "moved", "lost", "silent", "gained"]
+COUNTS = ["concepts", "left", *STATES, "by_chance"]
+SHUFFLES = 5  # of the images, for what chance would match
 SHARES = ["share_kept", "share_moved", "share_lost", "share_gained"]
 
 
@@ -51,17 +53,24 @@ def main() -> None:
     log = command.logger("concept_changes")
     where = device.prepare(settings.threads)
     data = store.load(arguments.data)
-    chosen = data.references(settings.matched_images, params.data.split_seed, split=settings.split)
+    there = data.labels(data.rows(settings.split)).unique().tolist()
+    classes = [data.classes[label] for label in there]
+    chosen = data.references(settings.matched_images, params.data.split_seed, classes, split=settings.split)
     before, after = (_Looked(path, data, chosen, params, where) for path in (arguments.unpruned, arguments.checkpoint))
     removed = _removed(arguments.plans)
     right = ~(before.wrong | after.wrong)
     labels = data.labels(chosen)[right]
     identity = identify(arguments.checkpoint)
     keys = {"criterion": identity.criterion, "seed": identity.seed, "step": identity.step, "images": int(right.sum())}
+    if not keys["images"]:
+        log.warning("no image is classified correctly before and after pruning; nothing can be compared")
     rows = []
-    for layer, first in before.shares.items():
-        if not max(before.lost[layer], after.lost[layer]) <= settings.lost or not keys["images"]:
-            log.warning("%s is left out: relevance is lost or gained on the way to it", layer)
+    for layer, first in before.shares.items() if keys["images"] else ():
+        lost = before.lost[layer], after.lost[layer]
+        if not max(lost) <= settings.lost:
+            log.warning(
+                "%s is left out: %.2g of the relevance is lost or gained on the way, after pruning %.2g", layer, *lost
+            )
             continue
         origin = torch.tensor([n for n in range(first.shape[1]) if n not in removed.get(layer, ())])
         if len(origin) != after.shares[layer].shape[1]:
@@ -117,18 +126,27 @@ def changes(
     """
     found = match(before, after, labels, origin, least)
     generator = torch.Generator().manual_seed(0)
-    order = torch.arange(len(labels))
-    for label in labels.unique():
-        of_class = (labels == label).nonzero().flatten()
-        order[of_class] = of_class[torch.randperm(len(of_class), generator=generator)]
-    chance = match(before, after[order], labels, origin, least)
+    by_chance = 0
+    for _ in range(SHUFFLES):
+        chance = match(before, after[_others(labels, generator)], labels, origin, least)
+        by_chance += int((chance.kept | chance.moved).sum())
     weight, weight_after = (shares.abs().mean(0) for shares in (before, after))
     numbers = {"concepts": before.shape[1], "left": after.shape[1]}
-    numbers |= {state: int(getattr(found, state).sum()) for state in ("kept", "moved", "lost", "gained")}
-    numbers["by_chance"] = int((chance.kept | chance.moved).sum())
+    numbers |= {state: int(getattr(found, state).sum()) for state in STATES}
+    numbers["by_chance"] = by_chance / SHUFFLES
     parts = {state: weight[getattr(found, state)].sum() / weight.sum() for state in ("kept", "moved", "lost")}
     parts["gained"] = weight_after[found.gained].sum() / weight_after.sum()
     return numbers | {f"share_{state}": part.item() for state, part in parts.items()}
+
+
+def _others(labels: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """Return for each image another one of its class, drawn, each once; itself where the class has no other."""
+    others = torch.empty(len(labels), dtype=torch.long)
+    for label in labels.unique():
+        of_class = (labels == label).nonzero().flatten()
+        drawn = of_class[torch.randperm(len(of_class), generator=generator)]
+        others[drawn] = drawn.roll(1)
+    return others
 
 
 def _removed(plans: list[Path]) -> dict[str, set[int]]:

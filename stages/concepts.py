@@ -9,6 +9,7 @@ writes `atlas.csv` (a row a layer, class and concept), `layers.csv` (what was co
 and `strategies/CLASS.png`. The rules of relevance are those of `prune.scores.lrp`. The folder is replaced as a whole.
 """
 
+import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -34,7 +35,7 @@ from stages.datasets import store
 from stages.datasets.store import Prepared
 from stages.errors import InputError, naming
 from stages.files import replacing, write_json, write_rows
-from stages.names import ALL_CLASSES
+from stages.names import ALL_CLASSES, file_name
 from stages.networks import checkpoint
 from stages.networks.architectures import prunable_layers
 from stages.networks.checkpoint import Architecture
@@ -42,6 +43,8 @@ from stages.params import Concepts, load
 from stages.pruning.scoring import pixel_bounds, region, rules
 from stages.reporting import plots
 
+PICTURES = {"heatmaps", "references", "graphs", "strategies"}
+TABLES = {"atlas.csv", "layers.csv", "graphs.json", "strategies.json"}
 WIDTHS = [3, 2, 1]  # sub-concepts of a concept, by layers down
 
 
@@ -77,15 +80,16 @@ def main() -> None:
     if not reported:
         raise InputError(f"concepts.lost: {settings.lost}: every layer loses more; prune.scores.lrp names other rules")
     with _replaced(arguments.folder) as folder:
-        for pictures in ("heatmaps", "references", "graphs", "strategies"):
+        for pictures in PICTURES:
             (folder / pictures).mkdir()
         write_rows(folder / "layers.csv", seen.layer_rows(lost, flagged))
         rows = pd.DataFrame(seen.rows(reported))
         with replacing(folder / "atlas.csv") as temporary:
             rows.to_csv(temporary, index=False, float_format="%.6g")
         _picture(seen, rows, _spread(reported, settings.pictured_layers), settings, folder)
-        if seen.telling in reported:
-            _tell_strategies(seen, settings, folder)
+        if seen.telling not in reported:
+            log.warning("no strategies are told: %s is left out", seen.telling)
+        _tell_strategies(seen, sorted(seen.told) if seen.telling in reported else [], settings, folder)
     log.info("%d layers of %d, %d images: %s", len(reported), len(layers), sum(seen.right), arguments.folder)
 
 
@@ -94,7 +98,7 @@ def _picture(seen: "Seen", rows: pd.DataFrame, layers: list[str], settings: Conc
     data, graphs = seen.data, {}
     for label, numbers in seen.examples().items():
         name = data.classes[label]
-        file = name.replace("/", "_")
+        file = file_name(name)
         top = {layer: _top(rows, layer, name, settings.pictured_concepts) for layer in layers}
         with seen.propagated(numbers, layers) as found:
             figure = plots.concept_maps(
@@ -116,10 +120,10 @@ def _picture(seen: "Seen", rows: pd.DataFrame, layers: list[str], settings: Conc
             plots.save_pictures(figure, folder / "references" / f"{layer}.png")
 
 
-def _tell_strategies(seen: "Seen", settings: Concepts, folder: Path) -> None:
-    """Write the strategies of each class: their images, concepts and typical images; and the class's outliers."""
+def _tell_strategies(seen: "Seen", labels: list[int], settings: Concepts, folder: Path) -> None:
+    """Write the strategies of classes: their images, concepts and typical images; and the class's outliers."""
     told = {}
-    for label in sorted(seen.told):
+    for label in labels:
         name = seen.data.classes[label]
         try:
             found = strategies.find(seen.vectors(label)[1], settings.strategies.most)
@@ -127,7 +131,7 @@ def _tell_strategies(seen: "Seen", settings: Concepts, folder: Path) -> None:
             continue  # too few images are right
         told[name], pictures = seen.strategies(label, found)
         figure = plots.picture_rows(pictures, settings.references)
-        plots.save_pictures(figure, folder / "strategies" / f"{name.replace('/', '_')}.png")
+        plots.save_pictures(figure, folder / "strategies" / f"{file_name(name)}.png")
     write_json(folder / "strategies.json", told)
 
 
@@ -140,15 +144,18 @@ def _replaced(folder: Path) -> Iterator[Path]:
     InputError
         The folder holds something else than concepts.
     """
-    if folder.exists() and not (folder / "atlas.csv").exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise InputError(f"{folder}: exists, and holds no atlas.csv; name a folder for the concepts alone")
-    new = folder.with_name(f".{folder.name}.new")
-    shutil.rmtree(new, ignore_errors=True)
+    if folder.exists() and (not folder.is_dir() or {path.name for path in folder.iterdir()} - PICTURES - TABLES):
+        raise InputError(f"{folder}: exists, and holds other things; name a folder for the concepts alone")
+    new = folder.with_name(f".{folder.name}.{os.getpid()}")
     new.mkdir(parents=True)
     try:
         yield new
         shutil.rmtree(folder, ignore_errors=True)
-        new.rename(folder)
+        try:
+            new.rename(folder)
+        except OSError:  # another copy of the study, which shares the work folder, was first
+            if not all((folder / table).exists() for table in TABLES):
+                raise
     finally:
         shutil.rmtree(new, ignore_errors=True)
 

@@ -14,7 +14,7 @@ import torch
 
 from stages import command, device
 from stages.attribution.composites import ByGraph
-from stages.attribution.filters import from_class
+from stages.attribution.filters import TRUE_CLASS
 from stages.attribution.heatmap import heat_maps
 from stages.datasets import store
 from stages.datasets.store import Prepared
@@ -86,9 +86,9 @@ def explained(
     composite = ByGraph(rules(lrp), pixel_bounds(architecture, where))
     maps = []
     for images, labels in data.batches(rows, settings.batch_size):
-        batch, start = architecture.normalise(images.to(where)), from_class("true", "one")
+        batch = architecture.normalise(images.to(where))
         with naming(path):
-            maps.append(heat_maps(network, batch, labels.to(where), start, composite).cpu())
+            maps.append(heat_maps(network, batch, labels.to(where), TRUE_CLASS, composite).cpu())
     return torch.cat(maps).numpy()
 
 

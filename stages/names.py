@@ -12,6 +12,11 @@ BASELINE = re.compile(r"(^|/)seed(?P<seed>\d+)\.\w+(\.\w+)?$")
 STEP = re.compile(r"(^|/)(?P<criterion>[^/]+)/seed(?P<seed>\d+)/step(?P<step>\d+)(?P<pruned>\.pruned)?\.\w+(\.\w+)?$")
 
 
+def file_name(name: str) -> str:
+    """Return the name of a class as part of a file's name."""
+    return name.replace("/", "_")
+
+
 class Identity(NamedTuple):
     """Which network of the study a file belongs to; the baseline's criterion and phase are `baseline`, its step 0."""
 

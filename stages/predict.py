@@ -16,7 +16,7 @@ from PIL import Image
 
 from stages import command, device
 from stages.attribution.composites import ByGraph
-from stages.attribution.filters import from_class
+from stages.attribution.filters import TRUE_CLASS
 from stages.attribution.heatmap import heat_maps
 from stages.datasets import pictures
 from stages.errors import InputError, naming
@@ -55,7 +55,7 @@ def main() -> None:
         of_class = classes.index(arguments.of_class) if arguments.of_class else probabilities.argmax().item()
         label = torch.tensor([of_class], device=where)
         with naming(arguments.checkpoint):
-            heat = heat_maps(network, image, label, from_class("true", "one"), composite)[0]
+            heat = heat_maps(network, image, label, TRUE_CLASS, composite)[0]
         with naming(target), replacing(target) as temporary:
             beside(picture, heat.cpu().numpy()).save(temporary, format="png")
         print(path)

@@ -15,6 +15,7 @@ import pandas as pd
 from stages import chains, command, provenance
 from stages.errors import InputError, naming
 from stages.files import replacing
+from stages.names import file_name
 from stages.params import OF_THE_USER, Params, load
 from stages.reporting import page, tables, verdicts
 
@@ -157,7 +158,7 @@ def _drift(metrics: Path, params: Params) -> list[str]:
 
 def _concepts(metrics: Path, params: Params, data: dict) -> list[str]:
     pictures = metrics / f"plots/concepts/seed{params.seeds[0]}"
-    classes = {name: pictures / "heatmaps" / f"{name.replace('/', '_')}.png" for name in data["classes"]}
+    classes = {name: pictures / "heatmaps" / f"{file_name(name)}.png" for name in data["classes"]}
     shown = [(name, path) for name, path in classes.items() if path.exists()][:CLASSES_SHOWN]
     blocks = [
         _page(metrics / "concepts/page.md"),

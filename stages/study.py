@@ -134,7 +134,7 @@ def export_study(name: str) -> None:
     small = (
         "*.json",
         "*.csv",
-        "plots/*",
+        "plots/*.*",
         "comparison/*.csv",
         "safety/classes.csv",
         "safety/subgroups.csv",

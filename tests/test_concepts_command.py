@@ -122,6 +122,6 @@ def test_a_folder_with_other_things_is_not_replaced(concepts, tmp_path):
     (tmp_path / "concepts/thesis.txt").write_text("years of work")
     answer = concepts()
     assert (answer.returncode, answer.stderr.count("\n")) == (2, 1)
-    assert "holds no atlas.csv" in answer.stderr
+    assert "holds other things" in answer.stderr
     assert [path.name for path in (tmp_path / "concepts").iterdir()] == ["thesis.txt"]
     assert not list(tmp_path.glob(".concepts*"))

@@ -17,13 +17,14 @@ class Matched:
 
     Attributes
     ----------
-    kept, moved, lost : bool tensors, C
-        Of each concept before: its own channel still does the same; another one does (it was removed or does something
-        else now); none does.
+    silent, kept, moved, lost : bool tensors, C
+        Of each concept before: it had no relevance in any image; its own channel still does the same; another one does
+        (it was removed or does something else now); none does, or only one that does what another concept did.
     gained : bool tensor, C'
-        Of each concept afterwards: it does nothing that a concept did before.
+        Of each concept afterwards that has relevance: it does nothing that a concept did before.
     """
 
+    silent: torch.Tensor
     kept: torch.Tensor
     moved: torch.Tensor
     lost: torch.Tensor
@@ -52,14 +53,17 @@ def match(
     """
     likeness = correlation(before, after, labels)
     own = likeness[origin, torch.arange(len(origin))] >= least
-    kept, taken = torch.zeros(before.shape[1], dtype=torch.bool), own.clone()
+    silent, taken = (before == 0).all(0), own.clone()
+    kept = torch.zeros_like(silent)
     kept[origin[own]] = True
     moved = torch.zeros_like(kept)
     here, there = (~kept).nonzero().flatten(), (~taken).nonzero().flatten()
-    for row, column in zip(*linear_sum_assignment(likeness[here][:, there], maximize=True), strict=True):
-        if likeness[here[row], there[column]] >= least:
+    free = likeness[here][:, there]
+    free = torch.where(free >= least, free, 0.0)  # else a match would be given up for two that are none
+    for row, column in zip(*linear_sum_assignment(free, maximize=True), strict=True):
+        if free[row, column]:
             moved[here[row]] = taken[there[column]] = True
-    return Matched(kept, moved, ~(kept | moved), ~taken)
+    return Matched(silent, kept, moved, ~(silent | kept | moved), ~(taken | (after == 0).all(0)))
 
 
 def correlation(before: torch.Tensor, after: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:

@@ -21,7 +21,6 @@ from stages.attribution.filters import (
     Start,
     at_outputs,
     channels_second,
-    from_class,
     of_cross_entropy,
     reduce,
 )
@@ -302,7 +301,7 @@ def integrated_gradients(network: nn.Module, names: list[str], references: Refer
         return of_gradient
 
     paths = _paths(references.batches, references.bounds[0], points)
-    return _sum(at_outputs(*_canonical_layers(network, names), paths, from_class("true", "one"), measure))
+    return _sum(at_outputs(*_canonical_layers(network, names), paths, TRUE_CLASS, measure))
 
 
 def _paths(batches: Batches, black: torch.Tensor, points: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:

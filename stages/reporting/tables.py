@@ -312,6 +312,7 @@ def concept_changes_markdown(changes: pd.DataFrame) -> str:
     sums = changes.groupby(["criterion", "seed"], sort=False)
     counts = sums[["concepts", "left", "kept", "moved", "lost", "gained", "by_chance"]].sum()
     relevance = sums[["share_kept", "share_moved", "share_lost"]].mean()
+    seen = sums.agg(layers=("layer", "nunique"), images=("images", "first")).groupby("criterion", sort=False).mean()
     parts = {
         "left": counts["left"] / counts["concepts"],
         "kept": counts["kept"] / counts["concepts"],
@@ -324,7 +325,7 @@ def concept_changes_markdown(changes: pd.DataFrame) -> str:
         "relevance lost": relevance["share_lost"],
     }
     means = pd.DataFrame(parts).groupby("criterion", sort=False).mean()
-    return _with_criterion(means.map("{:.1%}".format))
+    return _with_criterion(seen.map("{:.0f}".format).join(means.map("{:.1%}".format)))
 
 
 def of(table: pd.DataFrame, **values: str) -> pd.DataFrame:

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from stages.attribution.matching import correlation, match
-from stages.concept_changes import changes
+from stages.concept_changes import _others, changes
 
 LABELS = torch.arange(90) % 3
 
@@ -66,3 +66,26 @@ def test_shares_of_relevance_add_up(shares):
     weight = shares.mean(0) / shares.mean(0).sum()
     assert row["share_moved"] == pytest.approx(weight[1].item())
     assert row["share_kept"] + row["share_moved"] + row["share_lost"] == pytest.approx(1)
+
+
+def test_silent_channels_are_neither_lost_nor_gained(shares):
+    shares[:, 3] = 0
+    found = match(shares, shares, LABELS, torch.arange(6), 0.5)
+    assert found.silent.nonzero().flatten().tolist() == [3]
+    assert not found.lost.any() and not found.gained.any() and found.kept.sum() == 5
+
+
+def test_a_match_is_not_given_up_for_two_that_are_none(monkeypatch):
+    likeness = torch.tensor([[0.55, 0.49], [0.49, -0.9]])
+    monkeypatch.setattr("stages.attribution.matching.correlation", lambda *_: likeness[:, [1, 0]])
+    found = match(torch.ones(9, 2), torch.ones(9, 2), LABELS[:9], torch.arange(2), 0.5)
+    assert found.moved.tolist() == [True, False] and found.gained.tolist() == [True, False]
+
+
+def test_chance_compares_no_image_with_itself_and_none_of_another_class():
+    labels = torch.tensor([2, 0, 0, 1, 1, 1, 0])
+    for seed in range(20):
+        others = _others(labels, torch.Generator().manual_seed(seed))
+        assert sorted(others.tolist()) == list(range(7))
+        assert (labels[others] == labels).all()
+        assert (others == torch.arange(7)).nonzero().flatten().tolist() == [0]  # alone in its class
