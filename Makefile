@@ -47,7 +47,7 @@ lint: $(READY)  ## ruff, snakefmt and snakemake --lint
 	snakefmt --check Snakefile
 	! { snakemake --lint 2>&1 || true; } | grep -E '^ +\* |Error' | grep -v 'Specify a conda environment or container'
 
-reliability: $(READY)  ## every fault of docs/reliability.md, made for real; writes its table (25 minutes, SLURM as root)
+reliability: $(READY)  ## every fault of docs/reliability.md, made for real; writes its table (45 minutes, SLURM as root)
 	@FAULTS=docs/reliability.md pytest -m 'slow or fault' tests/pipeline/test_faults.py
 	@pytest -m fault tests/pipeline/test_slurm.py tests/pipeline/test_remotes.py
 
