@@ -33,6 +33,7 @@ FEW_SHOT = f"{WORK}/few_shot/{{key}}/k{{images}}/{{criterion}}/seed{{seed}}"
 DRIFT = f"{WORK}/drift/{{key}}/{{criterion}}/seed{{seed}}"
 DRIFT_PICTURES = "metrics/drift/{criterion}/seed{seed}.png"
 CONCEPTS = f"{WORK}/concepts/{{key}}/seed{{seed}}"
+GRAPHS = f"{CONCEPTS}/graphs.json"
 CHANGES = f"{WORK}/concepts/{{key}}/{{criterion}}/seed{{seed}}.csv"
 CONCEPT_PICTURES = "metrics/plots/concepts/seed{seed}"
 PICTURED = ["heatmaps", "references", "strategies", "strategies.json", "graphs", "graphs.json"]
@@ -478,9 +479,7 @@ rule concept_changes:
 rule compare_concepts:
     input:
         study=ancient(PARAMS),
-        graphs=lambda _: ancient(
-            [CONCEPTS.format(key=key_of("baseline", seed), seed=seed) + "/graphs.json" for seed in SEEDS]
-        ),
+        graphs=lambda _: ancient([GRAPHS.format(key=key_of("baseline", seed), seed=seed) for seed in SEEDS]),
         changes=lambda _: ancient(
             [
                 CHANGES.format(key=key_of(criterion, seed), criterion=criterion, seed=seed)
@@ -606,9 +605,7 @@ rule publish_drift:
 
 rule publish_concepts:
     input:
-        lambda baseline: ancient(
-            CONCEPTS.format(key=key_of("baseline", baseline.seed), seed=baseline.seed) + "/graphs.json"
-        ),
+        lambda baseline: ancient(GRAPHS.format(key=key_of("baseline", baseline.seed), seed=baseline.seed)),
     output:
         f"{CONCEPT_PICTURES}/graphs.json",
     log:
