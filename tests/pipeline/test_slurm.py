@@ -3,6 +3,7 @@
 import csv
 import io
 import re
+import secrets
 import shutil
 import time
 
@@ -10,8 +11,8 @@ import pytest
 
 from tests.pipeline.conftest import ROOT, SMALL, SUBMITTED, clone_of_the_project, copied, moved_to, rules
 
-ON_A_GPU = {"train", "relevance", "prune", "evaluate", "few_shot", "drift", "latency"}
-SECRET = "cQ7dUj2XnotForLogs"
+ON_A_GPU = {"train", "relevance", "prune", "evaluate", "few_shot", "drift", "concepts", "concept_changes", "latency"}
+SECRET = secrets.token_hex(16)
 
 
 def asked_for(study, below=False):
@@ -45,7 +46,8 @@ def test_every_stage_runs_on_slurm_with_what_the_profile_asks_for(complete, clus
     for rule, jobs in known.items():
         for job in jobs:
             assert (job["Partition"], job["Account"]) == ("main", "mine")
-            assert ("gres/gpu" in job["TresPerNode"] + job.get("TresPerJob", "")) == (rule in ON_A_GPU), job
+            asked = job.get("TresPerNode", "") + job.get("TresPerJob", "")
+            assert ("gres:gpu" in asked) == (rule in ON_A_GPU), job
     assert {job["TimeLimit"] for job in known["train"]} == {"04:00:00"}
     assert {job["TimeLimit"] for job in known["evaluate"]} == {"00:30:00"}
     assert {job["MinMemoryNode"] for job in known["prune"]} == {"3000M"}
