@@ -127,7 +127,8 @@ def test_a_study_of_thirty_steps_sends_each_object_once(study, tmp_path):
         assert sent.items() <= times(tmp_path / "store").items()
         sent = times(tmp_path / "store")
         assert "Everything is up to date" in study.run("dvc", "push")
-    assert pushed == len(sent) == len(cached(study)) > 30 * 4
+    assert pushed == len(sent) > 30 * 4
+    assert objects(tmp_path / "store") <= cached(study)  # which has those of the study it began as, too
     sizes = dict(re.findall(r"^step (\d+): ([\d.]+) MB$", study.run("python", "-m", "stages.study", "size"), re.M))
     assert list(sizes) == [str(step) for step in range(1, 31)]
     assert float(sizes["1"]) > float(sizes["30"]) > 0
