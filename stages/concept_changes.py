@@ -17,7 +17,6 @@ import torch
 from stages import command, device
 from stages.attribution.atlas import Found, survey
 from stages.attribution.canonical import canonical
-from stages.attribution.composites import ByGraph
 from stages.attribution.concepts import shares
 from stages.attribution.matching import match
 from stages.datasets import store
@@ -28,7 +27,7 @@ from stages.names import identify
 from stages.networks import checkpoint
 from stages.networks.architectures import prunable_layers
 from stages.params import Params, load
-from stages.pruning.scoring import pixel_bounds, rules
+from stages.pruning.scoring import composite
 
 STATES = ["kept", "moved", "lost", "silent", "gained"]
 COUNTS = ["concepts", "left", *STATES, "by_chance"]
@@ -112,8 +111,8 @@ class _Looked:
 
         with naming(path):
             form = canonical(network.to(where))
-            composite = ByGraph(rules(params.prune.scores.lrp), pixel_bounds(architecture, where))
-            self.lost = survey(form, layers, batches(), composite, take)
+            propagating = composite(params.prune.scores.lrp, architecture, where)
+            self.lost = survey(form, layers, batches(), propagating, take)
         self.shares = {layer: torch.cat(of_layer) for layer, of_layer in parts.items()}
 
 

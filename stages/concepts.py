@@ -40,7 +40,7 @@ from stages.networks import checkpoint
 from stages.networks.architectures import prunable_layers
 from stages.networks.checkpoint import Architecture
 from stages.params import Concepts, load
-from stages.pruning.scoring import pixel_bounds, region, rules
+from stages.pruning.scoring import composite, region
 from stages.reporting import plots
 
 PICTURES = {"heatmaps", "references", "graphs", "strategies"}
@@ -65,8 +65,8 @@ def main() -> None:
     layers = prunable_layers(network, settings.layers.include, settings.layers.exclude, "concepts.layers")
     with naming(arguments.checkpoint):
         form = canonical(network.to(where))
-        composite = ByGraph(rules(params.prune.scores.lrp), pixel_bounds(architecture, where))
-        seen = Seen(form, layers, data, architecture, settings, composite, where)
+        propagating = composite(params.prune.scores.lrp, architecture, where)
+        seen = Seen(form, layers, data, architecture, settings, propagating, where)
         lost = seen.survey()
     if not any(seen.right):
         raise InputError(f"{arguments.checkpoint}: gets no image of the split {settings.split} right")
@@ -204,12 +204,11 @@ class Seen:
             self.atlas.add(found, labels, groups[chosen.numpy()].tolist())
             self.by_relevance.add({layer: shares(each.relevance) for layer, each in found.items()}, chosen)
             self.by_activation.add({layer: each.activation for layer, each in found.items()}, chosen)
-            for number, label in zip(chosen.tolist(), labels.tolist(), strict=True):
+            vectors = shares(found[self.telling].relevance).cpu().numpy()
+            for number, label, vector in zip(chosen.tolist(), labels.tolist(), vectors, strict=True):
                 self.right[label] += 1
                 if len(self.first.setdefault(label, [])) < self.settings.examples:
                     self.first[label].append(number)
-            of_layer = shares(found[self.telling].relevance).cpu().numpy()
-            for number, label, vector in zip(chosen.tolist(), labels.tolist(), of_layer, strict=True):
                 if len(self.told.setdefault(label, [])) < self.settings.strategies.images:
                     self.told[label].append((number, vector))
 

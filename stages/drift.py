@@ -13,7 +13,6 @@ import pandas as pd
 import torch
 
 from stages import command, device
-from stages.attribution.composites import ByGraph
 from stages.attribution.filters import TRUE_CLASS
 from stages.attribution.heatmap import heat_maps
 from stages.datasets import store
@@ -23,7 +22,7 @@ from stages.files import replacing
 from stages.names import identify, without_repeats
 from stages.networks import checkpoint
 from stages.params import Drift, Lrp, load
-from stages.pruning.scoring import pixel_bounds, rules
+from stages.pruning.scoring import composite
 from stages.reporting import drift, plots
 
 SHOWN = 8  # classes in the picture, one image each
@@ -83,12 +82,12 @@ def explained(
     if architecture.classes != data.classes:
         raise InputError(f"{path}: its classes are not those of the data")
     network.to(where)
-    composite = ByGraph(rules(lrp), pixel_bounds(architecture, where))
+    propagating = composite(lrp, architecture, where)
     maps = []
     for images, labels in data.batches(rows, settings.batch_size):
         batch = architecture.normalise(images.to(where))
         with naming(path):
-            maps.append(heat_maps(network, batch, labels.to(where), TRUE_CLASS, composite).cpu())
+            maps.append(heat_maps(network, batch, labels.to(where), TRUE_CLASS, propagating).cpu())
     return torch.cat(maps).numpy()
 
 

@@ -15,7 +15,6 @@ import torch
 from PIL import Image
 
 from stages import command, device
-from stages.attribution.composites import ByGraph
 from stages.attribution.filters import TRUE_CLASS
 from stages.attribution.heatmap import heat_maps
 from stages.datasets import pictures
@@ -23,7 +22,7 @@ from stages.errors import InputError, naming
 from stages.files import replacing
 from stages.networks import checkpoint
 from stages.params import load
-from stages.pruning.scoring import pixel_bounds, rules
+from stages.pruning.scoring import composite
 
 LEAST = 256  # pixels of the longer side of what is shown
 
@@ -46,7 +45,7 @@ def main() -> None:
     shown = [pictures.decode(path) for path in arguments.pictures]
     where = device.prepare(1)
     network.to(where)
-    composite = ByGraph(rules(settings), pixel_bounds(architecture, where))
+    propagating = composite(settings, architecture, where)
     for path, picture, target in zip(arguments.pictures, shown, targets, strict=True):
         pixels = torch.from_numpy(np.array(pictures.square(picture, architecture.image_size)))
         image = architecture.normalise(pixels.permute(2, 0, 1)[None].float().div(255).to(where))
@@ -55,7 +54,7 @@ def main() -> None:
         of_class = classes.index(arguments.of_class) if arguments.of_class else probabilities.argmax().item()
         label = torch.tensor([of_class], device=where)
         with naming(arguments.checkpoint):
-            heat = heat_maps(network, image, label, TRUE_CLASS, composite)[0]
+            heat = heat_maps(network, image, label, TRUE_CLASS, propagating)[0]
         with naming(target), replacing(target) as temporary:
             beside(picture, heat.cpu().numpy()).save(temporary, format="png")
         print(path)

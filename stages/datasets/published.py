@@ -53,7 +53,7 @@ def read_cifar(name: str, folder: Path) -> Source:
     ----------
     name : {"cifar10", "cifar100"}
     folder : Path
-        Holds the unpacked archive; torchvision checks it.
+        Holds the unpacked archive, whose files have the digests that torchvision knows.
 
     Raises
     ------

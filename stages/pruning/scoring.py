@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from stages.attribution import regions
-from stages.attribution.composites import Rules
+from stages.attribution.composites import ByGraph, Rules
 from stages.attribution.filters import Start, from_class
 from stages.datasets.store import Prepared
 from stages.errors import InputError
@@ -154,6 +154,11 @@ def rules(lrp: Lrp) -> Rules:
     if isinstance(lrp.composite, str):
         return Rules.named(lrp.composite, **values)
     return Rules(**lrp.composite.model_dump(), **values)
+
+
+def composite(lrp: Lrp, architecture: Architecture, device: torch.device) -> ByGraph:
+    """Return what propagates relevance through a network of this architecture by the rules that params.yaml names."""
+    return ByGraph(rules(lrp), pixel_bounds(architecture, device))
 
 
 def start(lrp: Lrp) -> Start:

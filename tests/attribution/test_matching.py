@@ -49,15 +49,8 @@ def test_the_correlation_is_pearsons_of_what_is_left_without_the_means_of_classe
 
 def test_a_network_that_is_as_it_was_keeps_everything_and_chance_keeps_little(shares):
     row = changes(shares, shares.clone(), LABELS, torch.arange(6), 0.5)
-    assert [row[name] for name in ("concepts", "left", "kept", "moved", "lost", "gained", "by_chance")] == [
-        6,
-        6,
-        6,
-        0,
-        0,
-        0,
-        0,
-    ]
+    expected = {"concepts": 6, "left": 6, "kept": 6, "moved": 0, "lost": 0, "gained": 0, "by_chance": 0}
+    assert row.items() >= expected.items()
     assert row["share_kept"] == pytest.approx(1) and row["share_lost"] == row["share_gained"] == 0
 
 
