@@ -177,12 +177,13 @@ class Balance(Section):
 
 
 class Training(Section):
-    """How weights are trained: stochastic gradient descent with Nesterov momentum."""
+    """How weights are trained."""
 
     epochs: Count
     batch_size: Annotated[int, Field(ge=2)]
     learning_rate: Annotated[float, Field(gt=0, allow_inf_nan=False)]
     schedule: Literal["one-cycle", "cosine"]
+    optimiser: Literal["sgd", "adamw", "lamb"]
     momentum: Annotated[float, Field(gt=0, lt=1)]
     weight_decay: Annotated[float, Field(ge=0)]
     label_smoothing: Fraction

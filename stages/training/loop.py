@@ -1,4 +1,4 @@
-"""Training: batches from the prepared array, stochastic gradient descent, one row of history an epoch."""
+"""Training: batches from the prepared array, updates of the weights, one row of history an epoch."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from stages.errors import InputError
 from stages.networks import sharing
 from stages.networks.checkpoint import Architecture
 from stages.params import Distillation, Training
-from stages.training import balance, resume
+from stages.training import balance, optimisers, resume
 from stages.training.augment import Draws, augment
 from stages.training.loss import loss
 from stages.training.validation import chosen, row_of_untrained, validate
@@ -99,13 +99,7 @@ def fit(
     weights = balance.loss_weights(of_rows, settings.balance.loss)
     weights = None if weights is None else weights.float().to(device)
     trained = _for_training(network, fabric).to(device, memory_format=architecture.memory_format).train()
-    optimiser = torch.optim.SGD(
-        trained.parameters(),
-        settings.learning_rate,
-        momentum=settings.momentum,
-        weight_decay=settings.weight_decay,
-        nesterov=True,
-    )
+    optimiser = optimisers.optimiser(trained.parameters(), settings)
     schedule = _schedule(optimiser, settings, steps, rewound)
     sections = [section and section.model_dump() for section in (settings, distillation, rewound)]
     fingerprint = _fingerprint(trained, data, seed, *sections)

@@ -24,8 +24,8 @@ def save(
     best: Weights,
     averaged: nn.Module | None,
 ) -> None:
-    """Write weights, momentum, schedule, history, the best weights so far and the average of weights."""
-    groups = {"now": network.state_dict(), "best": best, "momentum": _momentum(network, optimiser)}
+    """Write weights, the optimiser's state, schedule, history, the best weights so far and the average of weights."""
+    groups = {"now": network.state_dict(), "best": best, "optimiser": _of_parameters(network, optimiser)}
     groups["average"] = averaged.state_dict() if averaged else {}
     tensors = {
         f"{group}:{name}": tensor.detach().cpu().contiguous().clone()
@@ -33,6 +33,7 @@ def save(
         for name, tensor in members.items()
     }
     document = {"fingerprint": fingerprint, "schedule": schedule.state_dict(), "history": history}
+    document["updates"] = [group.get("step") for group in optimiser.param_groups]
     write_tensors(path, tensors, {"training": json.dumps(document)})
 
 
@@ -56,20 +57,31 @@ def load(
         return [], {}
     if document.get("fingerprint") != fingerprint:
         return [], {}
-    groups: dict[str, Weights] = {"now": {}, "best": {}, "momentum": {}, "average": {}}
+    groups: dict[str, Weights] = {"now": {}, "best": {}, "optimiser": {}, "average": {}}
     for key, tensor in tensors.items():
         group, name = key.split(":", 1)
         groups[group][name] = tensor
     network.load_state_dict(groups["now"])
     if averaged:
         averaged.load_state_dict(groups["average"])
-    for name, parameter in network.named_parameters():
-        optimiser.state[parameter]["momentum_buffer"] = torch.empty_like(parameter).copy_(groups["momentum"][name])
+    parameters = dict(network.named_parameters())
+    for key, tensor in groups["optimiser"].items():
+        name, kind = key.split(":")
+        of_parameter = tensor.shape == parameters[name].shape
+        tensor = torch.empty_like(parameters[name]).copy_(tensor) if of_parameter else tensor
+        optimiser.state[parameters[name]][kind] = tensor
+    for group, updates in zip(optimiser.param_groups, document["updates"], strict=True):
+        group |= {} if updates is None else {"step": updates}
     schedule.load_state_dict(document["schedule"])
     for group, rate in zip(optimiser.param_groups, schedule.get_last_lr(), strict=True):
         group["lr"] = rate
     return document["history"], groups["best"]
 
 
-def _momentum(network: nn.Module, optimiser: Optimizer) -> Weights:
-    return {name: optimiser.state[parameter]["momentum_buffer"] for name, parameter in network.named_parameters()}
+def _of_parameters(network: nn.Module, optimiser: Optimizer) -> Weights:
+    """Return what an optimiser keeps for each parameter, such as its momentum."""
+    return {
+        f"{name}:{kind}": tensor
+        for name, parameter in network.named_parameters()
+        for kind, tensor in optimiser.state[parameter].items()
+    }

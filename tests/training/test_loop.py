@@ -40,9 +40,10 @@ def equal(first, second):
     )
 
 
-def test_a_network_learns_and_every_parameter_moves(build, architecture, prepared, settings, tmp_path):
+@pytest.mark.parametrize("changes", [{}, {"optimiser": "adamw", "learning_rate": 0.01}, {"optimiser": "lamb"}])
+def test_a_network_learns_and_every_parameter_moves(build, architecture, prepared, settings, tmp_path, changes):
     network = build("resnet8")
-    trained, history = train(network, architecture, prepared, settings(epochs=6), tmp_path / "state")
+    trained, history = train(network, architecture, prepared, settings(epochs=6, **changes), tmp_path / "state")
     assert history[-1]["train_loss"] < 0.7 * history[0]["train_loss"]
     assert history[-1]["val_accuracy"] > 0.3
     assert [row["epoch"] for row in history] == [1, 2, 3, 4, 5, 6]
@@ -58,6 +59,8 @@ def test_a_network_learns_and_every_parameter_moves(build, architecture, prepare
         {"select": "last", "schedule": "cosine"},
         {"channels_last": True, "precision": "bf16-mixed"},
         {"select": "last", "ema": 0.9, "mixup": 0.2},
+        {"optimiser": "adamw", "learning_rate": 1e-3},
+        {"optimiser": "lamb", "learning_rate": 1e-2},
     ],
 )
 def test_a_killed_training_goes_on_to_the_same_weights(build, architecture, prepared, settings, tmp_path, changes):
