@@ -12,7 +12,7 @@ from stages.params import Criterion, OfConcepts, Seeing, load
 @pytest.mark.parametrize(
     ("old", "new", "named"),
     [
-        ("taylor, random]", "taylor, grad]", ["prune.criteria.4", "'grad'", "did you mean gradient?"]),
+        ("taylor, random]", "taylor, grad]", ["prune.criteria.5", "'grad'", "did you mean gradient?"]),
         ("min_channels:", "min_chanels:", ["prune.min_chanels", "unknown key", "did you mean min_channels?"]),
         ("per_step: 0.15", "per_step: 1.5", ["prune.per_step", "1.5", "less than 1"]),
         ("flip: true", 'flip: "False"', ["train.augment.flip", "'False'", "boolean"]),
