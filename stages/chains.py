@@ -19,10 +19,11 @@ def shares_left(table: pd.DataFrame, latency: pd.DataFrame | None = None) -> pd.
     Returns
     -------
     DataFrame
-        A column an axis: filters, params, macs, and `latency_<n>` for each batch size n that was timed.
+        A column an axis: filters, params, macs (without what is masked), and `latency_<n>` for each batch size n that
+        was timed.
     """
     keys = ["criterion", "seed", "step"]
-    sizes = table[table["phase"] != "pruned"].set_index(keys)[tables.SIZES]
+    sizes = tables.effective(table[table["phase"] != "pruned"]).set_index(keys)[tables.SIZES]
     if latency is not None:
         sizes = sizes.join(latency.pivot(index=keys, columns="batch", values="milliseconds").add_prefix("latency_"))
     whole = sizes.loc["baseline"].droplevel("step")

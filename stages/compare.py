@@ -98,7 +98,8 @@ def _identified(table: pd.DataFrame, path: Path) -> pd.DataFrame:
 
 
 def _numbers(row: pd.Series) -> dict[str, float | int]:
-    return {name: int(value) if name in tables.SIZES else round(float(value), 6) for name, value in row.items()}
+    whole = {f"{before}{size}" for before in ("", tables.EFFECTIVE) for size in tables.SIZES}
+    return {name: int(value) if name in whole else round(float(value), 6) for name, value in row.items()}
 
 
 if __name__ == "__main__":

@@ -27,6 +27,7 @@ from stages.names import identify
 from stages.networks import checkpoint
 from stages.networks.architectures import prunable_layers
 from stages.params import Params, load
+from stages.pruning import masking
 from stages.pruning.scoring import composite
 
 STATES = ["kept", "moved", "lost", "silent", "gained"]
@@ -88,7 +89,7 @@ class _Looked:
     """A network's shares of relevance for some images, N x C by layer; which it gets wrong; and what is lost."""
 
     def __init__(self, path: Path, data: Prepared, chosen: np.ndarray, params: Params, where: torch.device):
-        network, architecture = checkpoint.load(path)
+        network, architecture = masking.smaller(*checkpoint.load(path))
         if architecture.classes != data.classes:
             raise InputError(f"{path}: its classes are not those of the data")
         settings = params.concepts

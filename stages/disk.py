@@ -15,7 +15,7 @@ def expected(params: Params, classes: int = 10) -> tuple[int, int]:
     """Return about how many bytes the networks of a study take: all of them, and those that `models.keep` keeps.
 
     A step of `per_step` of the parameters, or of the MACs, is taken to leave 1 - per_step of the parameters; one of the
-    filters (1 - per_step)², because a layer loses inputs with outputs. Criteria differ.
+    filters (1 - per_step)², because a layer loses inputs with outputs. Criteria differ. Masked networks stay as large.
     """
     import torch
 
@@ -25,6 +25,7 @@ def expected(params: Params, classes: int = 10) -> tuple[int, int]:
         network = build(params.model.name, params.model.stem, classes, params.data.image_size)
     whole = BYTES * sum(tensor.numel() for tensor in network.state_dict().values())
     steps, power = params.prune.steps, 2 if params.prune.unit == "filters" else 1
+    power = 0 if params.prune.removal == "mask" else power
     chains = len(params.seeds) * len(params.prune.criteria)
     every = kept = len(params.seeds) * whole
     for step in range(1, steps + 1):

@@ -25,6 +25,7 @@ from stages.names import Identity
 from stages.networks import checkpoint
 from stages.networks.architectures import prunable_layers
 from stages.params import Criterion, load
+from stages.pruning import masking
 from stages.pruning.cut import cut
 from stages.pruning.recalibration import recalibrate
 from stages.pruning.scoring import scored
@@ -64,7 +65,8 @@ def main() -> None:
 
     def measure(step: int, phase: str) -> None:
         identity = Identity("baseline" if step == 0 else criterion, seed, step, phase)
-        found.append(measured(identity, network, architecture, data, params.evaluate.batch_size))
+        seen = masking.as_asked(network, architecture, prune.removal)
+        found.append(measured(identity, *seen, data, params.evaluate.batch_size))
 
     teacher = copy.deepcopy(network.to(where))
     measure(0, "baseline")

@@ -356,6 +356,7 @@ class Prune(Section):
     min_channels: Positive
     round_to: Positive
     layers: Layers
+    removal: Literal["physical", "mask"]
     scores: Scores
     recalibrate: Literal[0] | Annotated[int, Field(ge=2)]
     finetune: FineTuning
@@ -372,6 +373,8 @@ class Prune(Section):
     def _be_possible(self):
         if self.steps * self.per_step >= 1:
             raise ValueError(f"steps × per_step is {self.steps * self.per_step:g}, must be below 1")
+        if self.removal == "mask" and self.until and self.until.unit == "latency":
+            raise ValueError("until.unit is latency, but with removal mask a network stays as slow as it is")
         _refuse_repeats("criteria", self.criteria)
         return self
 
@@ -561,6 +564,10 @@ class Params(Section):
         epochs = self.prune.finetune.epochs
         if self.prune.finetune.schedule == "rewind" and epochs > self.train.epochs:
             raise ValueError(f"prune.finetune.epochs is {epochs}, more than train.epochs, which rewind repeats")
+        if self.prune.removal == "mask" and self.model.name.startswith("convnext"):
+            raise ValueError(
+                f"prune.removal: mask, but LayerNorms of {self.model.name} count zeros; physical would be right"
+            )
         self.prune.scores.refuse_missing(
             [*self.prune.criteria, *self.curves.criteria, *self.sensitivity.criteria, "lrp"]
         )

@@ -1,4 +1,4 @@
-"""Stage prune: remove the least relevant filters physically, recalibrate batch norms, fine-tune.
+"""Stage prune: remove the least relevant filters (or mask them), recalibrate batch norms, fine-tune.
 
 By hand::
 
@@ -23,9 +23,10 @@ from stages.datasets.store import derived_seed
 from stages.errors import InputError, naming
 from stages.files import write_json, write_rows
 from stages.networks import checkpoint
-from stages.networks.architectures import prunable_layers, widths
+from stages.networks.architectures import prunable_layers, scored_layers, widths
+from stages.networks.size import sparsity
 from stages.params import Criterion, Prune, load
-from stages.pruning import limits
+from stages.pruning import limits, masking
 from stages.pruning.cut import cut
 from stages.pruning.recalibration import recalibrate
 from stages.training.loop import fit
@@ -59,7 +60,7 @@ def main() -> None:
     fabric = device.fabric(params.finetune.threads, params.finetune.precision)
     where = fabric.device
     seed = derived_seed(arguments.seed, arguments.step)
-    network, architecture = checkpoint.load(arguments.checkpoint)
+    network, architecture = masking.smaller(*checkpoint.load(arguments.checkpoint))
     named = {"criterion": arguments.criterion, "seed": arguments.seed, "step": arguments.step}
     if arguments.before and (before := _read_plan(arguments.before))["stopped_by"]:
         if fabric.is_global_zero:
@@ -74,7 +75,7 @@ def main() -> None:
     recalibration = _recalibrate(network.to(where), architecture, data, params, seed)
     plan |= {**named, "recalibration": recalibration}
     if fabric.is_global_zero:
-        checkpoint.save(arguments.pruned, network, architecture)
+        checkpoint.save(arguments.pruned, *masking.as_asked(network, architecture, params.removal))
     log.info(
         "%d channels removed, %.1f %% of the %s gone; %d params and %d MACs are left",
         len(plan["removed"]), 100 * plan["reached"], plan["unit"], plan["after"]["params"], plan["after"]["macs"],
@@ -98,14 +99,16 @@ def main() -> None:
     if not fabric.is_global_zero:
         return
     plan |= _limits(network.to(where), arguments.unpruned, data, params, plan)
+    finished = masking.as_asked(network, architecture, params.removal)
     if plan["stopped_by"]:
         log.info("the chain ends: %s", plan["stopped_by"])
     if plan["stopped_by"] == "guard":
-        write_json(arguments.plan, undone(plan))
-        _publish_again(arguments, *checkpoint.load(arguments.checkpoint), data, params)
+        before = checkpoint.load(arguments.checkpoint)
+        write_json(arguments.plan, undone(_with_sparsity(plan, before[0])))
+        _publish_again(arguments, *masking.smaller(*before), data, params)
         return
-    write_json(arguments.plan, plan)
-    checkpoint.save(arguments.finetuned, network, architecture)
+    write_json(arguments.plan, _with_sparsity(plan, finished[0]))
+    checkpoint.save(arguments.finetuned, *finished)
     write_rows(arguments.history, history)  # last: where the history is, the whole step is
 
 
@@ -123,6 +126,12 @@ def undone(plan: dict) -> dict:
     layers = {layer: widths | {"after": widths["before"]} for layer, widths in plan["layers"].items()}
     gone = 1 - plan["before"][plan["unit"]] / plan["original"][plan["unit"]]
     return repeated(plan | {"after": plan["before"], "layers": layers, "reached": gone, "undone": tried})
+
+
+def _with_sparsity(plan: dict, network: torch.nn.Module) -> dict:
+    """Return a plan whose layers have the share of their weights that is zero."""
+    of_layer = {name: round(sparsity([layer]), 6) for name, layer in scored_layers(network).items()}
+    return plan | {"layers": {name: found | {"sparsity": of_layer[name]} for name, found in plan["layers"].items()}}
 
 
 def _limits(network: torch.nn.Module, unpruned_file: Path, data, params: Prune, plan: dict) -> dict:
@@ -147,7 +156,7 @@ def _limits(network: torch.nn.Module, unpruned_file: Path, data, params: Prune, 
 def _publish_again(arguments, network, architecture, data, params: Prune) -> None:
     """Write the network a step began with as what it ends with, and one row of history, of epoch 0."""
     for path in (arguments.pruned, arguments.finetuned):
-        checkpoint.save(path, network, architecture)
+        checkpoint.save(path, *masking.as_asked(network, architecture, params.removal))
     write_rows(arguments.history, [row_of_untrained(network, architecture, data, params.finetune.batch_size)])
 
 

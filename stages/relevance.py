@@ -16,6 +16,7 @@ from stages.files import replacing, write_json
 from stages.networks import checkpoint
 from stages.networks.architectures import prunable_layers
 from stages.params import load
+from stages.pruning import masking
 from stages.pruning.criteria import CRITERIA, UNSEEING, Relevance, Scores
 from stages.pruning.diagnostics import conservation, dead, lowest_overlap
 from stages.pruning.scoring import scored
@@ -38,7 +39,7 @@ def main() -> None:
     fabric = device.fabric(threads) if device.processes() != (1, 1) else None
     where = fabric.device if fabric else device.prepare(threads)
     data = store.load(arguments.data)
-    network, architecture = checkpoint.load(arguments.checkpoint)
+    network, architecture = masking.smaller(*checkpoint.load(arguments.checkpoint))
     network = network.to(where)
     names = prunable_layers(network, params.layers.include, params.layers.exclude)
 

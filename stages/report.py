@@ -72,10 +72,11 @@ def main() -> None:
 def _introduction(params: Params, data: dict) -> str:
     counts = {split: sum(of_class.values()) for split, of_class in data["counts"].items()}
     seeds = f"{len(params.seeds)} seeds" if len(params.seeds) > 1 else "one seed"
+    removed = {"physical": "removed physically", "mask": "masked (they stay, as zeros; sizes left are without them)"}
     text = (
         f"Filters of a trained {params.model.name} are scored by {', '.join(params.prune.criteria)}; the lowest are "
-        f"removed physically, the network is fine-tuned, {params.prune.steps} times. Which criterion keeps most of "
-        f"what the network knew, at which size, and at whose cost? {len(data['classes'])} classes at "
+        f"{removed[params.prune.removal]}, the network is fine-tuned, {params.prune.steps} times. Which criterion "
+        f"keeps most of what the network knew, at which size, and at whose cost? {len(data['classes'])} classes at "
         f"{data['image_size']} pixels: {counts['train']:,} images train, {counts['val']:,} choose, "
         f"{counts['test']:,} test. Metrics are those of the test split, but for the curves of training. "
         f"{seeds[0].upper()}{seeds[1:]}."

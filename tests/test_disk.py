@@ -26,11 +26,14 @@ def test_steps_take_less_and_less_and_what_is_not_kept_is_not_counted(params):
     assert sizes["all"][0] == sizes["all"][1]
     assert sizes["accepted"][1] == round(baselines + chains * (0.8 + 0.6 + 0.4))
     assert sizes["last"][1] == round(baselines + chains * 0.4)
+    masked = disk.expected(with_values(params, removal="mask"))[0]
+    assert masked == round(baselines + chains * 2 * 3)
     assert disk.expected(with_values(params, "last"))[1] == round(baselines + chains * 0.4**2)  # of the filters
 
 
 def test_the_papers_protocol_with_vgg16_takes_more_than_100_gb_unless_the_last_networks_alone_are_kept(params):
-    prune = params.prune.model_copy(update={"steps": 30, "per_step": 0.2 / 30, "unit": "filters"})
+    five = ["lrp", "weight", "gradient", "taylor", "random"]
+    prune = params.prune.model_copy(update={"criteria": five, "steps": 30, "per_step": 0.2 / 30, "unit": "filters"})
     data, model = params.data.model_copy(update={"image_size": 224}), params.model.model_copy(update={"name": "vgg16"})
     study = {"seeds": [0, 1, 2], "prune": prune, "data": data, "model": model}
     kept = [

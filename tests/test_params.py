@@ -92,6 +92,22 @@ def test_a_wrong_value_is_refused_in_one_line_that_names_it(tmp_path, old, new, 
     assert "\n" not in str(error.value).strip()
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "named"),
+    [
+        ("name: resnet18", "name: convnext_tiny", "removal: mask, but LayerNorms of convnext_tiny"),
+        ("until: null", "until: {unit: latency, left: 0.4}", "until.unit is latency, but with removal mask"),
+    ],
+)
+def test_a_mask_is_refused_where_it_cannot_be(tmp_path, old, new, named):
+    text = Path("params.yaml").read_text().replace("removal: physical ", "removal: mask ")
+    (tmp_path / "params.yaml").write_text(text)
+    load(tmp_path / "params.yaml")
+    (tmp_path / "params.yaml").write_text(text.replace(old, new, 1))
+    with pytest.raises(InputError, match=named):
+        load(tmp_path / "params.yaml")
+
+
 def test_the_shipped_file_is_valid_and_exponents_are_numbers(tmp_path):
     text = Path("params.yaml").read_text().replace("weight_decay: 0.0005", "weight_decay: 5e-4")
     (tmp_path / "params.yaml").write_text(text)

@@ -34,6 +34,8 @@ class Architecture:
         Memory format of the weights in use.
     history : list of [layer, is_output, channels]
         What was pruned, in order, as torch-pruning records it; channel numbers are those of the moment.
+    masked : bool
+        Whether that is still there, as zeros; see `stages.pruning.masking`.
     """
 
     name: str
@@ -44,6 +46,7 @@ class Architecture:
     std: list[float]
     channels_last: bool
     history: list[list] = field(default_factory=list)
+    masked: bool = False
 
     @property
     def memory_format(self) -> torch.memory_format:
@@ -52,15 +55,19 @@ class Architecture:
 
     def unpruned(self) -> "Architecture":
         """Return the architecture before anything was removed."""
-        return dataclasses.replace(self, history=[])
+        return dataclasses.replace(self, history=[], masked=False)
+
+    def effective(self) -> "Architecture":
+        """Return the architecture without what is masked."""
+        return dataclasses.replace(self, masked=False)
 
     def shape(self) -> nn.Module:
-        """Return the network on the meta device (shapes without values), with the history replayed."""
+        """Return the network on the meta device (shapes without values), with the history replayed if not masked."""
         from stages.networks.architectures import build
 
         with torch.device("meta"):
             network = build(self.name, self.stem, len(self.classes), self.image_size).eval()
-        if self.history:
+        if self.history and not self.masked:
             replay(network, self.image_size, self.history)
         return network
 

@@ -16,5 +16,6 @@ def dependency_graph(network: nn.Module, image_size: int | tuple[int, ...]) -> t
     shape = (3, image_size, image_size) if isinstance(image_size, int) else image_size
     # Parameters of no layer: those of layer scale, C x 1 x 1, in ConvNeXt.
     bare = [(values, 0) for name, values in network.named_parameters() if name.endswith("layer_scale")]
-    example = torch.zeros(1, *shape, device=next(network.parameters()).device)
+    like = next(network.parameters())
+    example = torch.zeros(1, *shape, device=like.device, dtype=like.dtype)
     return torch_pruning.DependencyGraph().build_dependency(network, example, unwrapped_parameters=bare)

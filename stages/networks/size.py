@@ -1,6 +1,7 @@
 """How large a network is: filters, parameters and multiply-accumulates."""
 
 import copy
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
@@ -41,3 +42,9 @@ def measure(network: nn.Module, image_size: int) -> Size:
     if macs is None:
         raise ValueError(f"ptflops cannot count a network of type {type(network).__name__}")
     return Size(sum(filters(layer) for layer in scored_layers(network).values()), int(params), int(macs))
+
+
+def sparsity(modules: Iterable[nn.Module]) -> float:
+    """Return the share of zeros among the weights of those modules that are convolutions or linear layers."""
+    weights = [module.weight for module in modules if isinstance(module, nn.Conv2d | nn.Linear)]
+    return 1 - sum(weight.count_nonzero().item() for weight in weights) / sum(weight.numel() for weight in weights)

@@ -66,6 +66,7 @@ def few_shot_curves(table: pd.DataFrame, metric: str) -> Figure:
 
 
 def _curves(axes: Axes, table: pd.DataFrame, metric: str, phase: str, size: str) -> None:
+    table = tables.effective(table)
     whole = tables.baseline(table)
     axes.axhline(whole[metric], color="grey", linestyle=":", label="unpruned")
     criteria = [name for name in table["criterion"].unique() if name != "baseline"]

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 import pandas as pd
 
 SIZES = ["filters", "params", "macs"]
+EFFECTIVE = "effective_"  # before the name of a size: that without what is masked
 PHASES = ["baseline", "pruned", "finetuned"]
 LATEX = str.maketrans({sign: f"\\{sign}" for sign in "%&_#$"} | {"±": r"$\pm$", "<": "$<$", "–": "--"})
 LEVEL = 0.05  # below which a corrected p counts
@@ -12,13 +13,23 @@ SUBGROUP = 20  # images that a subgroup needs to be named on the page: one image
 
 
 def pruning_table(rows: pd.DataFrame, criteria: list[str]) -> pd.DataFrame:
-    """Return the rows in the order criterion (baseline first), seed, step, phase."""
+    """Return the rows in the order criterion (baseline first), seed, step, phase.
+
+    Where some networks are masked, all have effective sizes.
+    """
+    masked = [size for size in SIZES if f"{EFFECTIVE}{size}" in rows]
+    rows = rows.assign(**{f"{EFFECTIVE}{size}": rows[f"{EFFECTIVE}{size}"].fillna(rows[size]) for size in masked})
     order = {name: position for position, name in enumerate(["baseline", *criteria])}
     keys = pd.DataFrame(
         {"criterion": rows["criterion"].map(order), "seed": rows["seed"], "step": rows["step"]}
         | {"phase": rows["phase"].map(PHASES.index)}
     )
     return rows.loc[keys.sort_values(list(keys)).index].reset_index(drop=True)
+
+
+def effective(table: pd.DataFrame) -> pd.DataFrame:
+    """Return the table with sizes that leave out what is masked; without masks, as it is."""
+    return table.assign(**{size: table[f"{EFFECTIVE}{size}"] for size in SIZES if f"{EFFECTIVE}{size}" in table})
 
 
 def last_step(table: pd.DataFrame) -> pd.DataFrame:
@@ -60,7 +71,8 @@ def title(table: pd.DataFrame) -> str:
     spread = f"{seeds} seeds, mean ± standard deviation" if seeds > 1 else "1 seed"
     steps = at_the_end(table[table["criterion"] != "baseline"])["step"]
     least = f"{steps.min()} to " if steps.min() < steps.max() else ""
-    return f"After {least}{steps.max()} steps (test split, {spread}):"
+    masked = "; sizes without what is masked" if f"{EFFECTIVE}macs" in table else ""
+    return f"After {least}{steps.max()} steps (test split, {spread}{masked}):"
 
 
 def markdown(table: pd.DataFrame) -> str:
@@ -70,6 +82,7 @@ def markdown(table: pd.DataFrame) -> str:
 
 def steps_markdown(table: pd.DataFrame) -> str:
     """Return sizes left and accuracy, before and after fine-tuning, of every step as a Markdown table."""
+    table = effective(table)
     whole = baseline(table)[SIZES]
     groups = table[table["criterion"] != "baseline"].groupby(["criterion", "step", "phase"], sort=False)
     measures = {"accuracy after the cut": ("pruned", "accuracy"), "accuracy": ("finetuned", "accuracy")}
@@ -133,12 +146,16 @@ def classes_markdown(table: pd.DataFrame) -> str:
 def latency_markdown(table: pd.DataFrame, latency: pd.DataFrame) -> str:
     """Return sizes and milliseconds a forward pass (mean over seeds of medians) at the last step, as a Markdown table.
 
+    Sizes are those of the tensors, and of masked networks also those without what is masked.
+
     Parameters
     ----------
     latency : DataFrame
         criterion, seed, step, batch, milliseconds.
     """
-    sizes = _unpruned_and_last(table).groupby("criterion", sort=False)[SIZES].mean().map("{:,.0f}".format)
+    names = [name for name in [*SIZES, *(f"{EFFECTIVE}{size}" for size in SIZES)] if name in table]
+    sizes = _unpruned_and_last(table).groupby("criterion", sort=False)[names].mean().map("{:,.0f}".format)
+    sizes.columns = [name.replace("_", " ") for name in names]
     latency = at_the_end(latency).replace({"criterion": {"baseline": "unpruned"}})
     times = latency.groupby(["criterion", "batch"])["milliseconds"].mean().unstack().map("{:.2f}".format)
     return _with_criterion(sizes.join(times.add_prefix("ms, batch of ")))
@@ -349,6 +366,7 @@ def _unpruned_and_last(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _last_step_in_words(table: pd.DataFrame) -> pd.DataFrame:
+    table = effective(table)
     groups = _unpruned_and_last(table).groupby("criterion", sort=False)
     texts = (groups[SIZES].mean() / baseline(table)[SIZES]).map("{:.1%}".format)
     cut = at_the_end(table[table["phase"] == "pruned"]).groupby("criterion")["accuracy"]
