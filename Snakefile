@@ -740,7 +740,7 @@ rule sensitivity:
         study=ancient(PARAMS),
         rows=expand(f"{WORK}/sensitivity/{{name}}/seed{{seed}}.csv", name=STUDY.sensitivity.criteria, seed=SEEDS),
     output:
-        multiext("metrics/sensitivity/", "sensitivity.csv", "sensitivity.svg", "page.md"),
+        multiext("metrics/sensitivity/", "sensitivity.csv", "parts.csv", "sensitivity.svg", "page.md"),
     log:
         "logs/sensitivity.log",
     params:

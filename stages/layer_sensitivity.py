@@ -1,6 +1,7 @@
 """Stage layer_sensitivity: accuracy of a baseline when one layer alone is pruned, without fine-tuning or recalibration.
 
-Layers that lose channels only together, such as those of a residual stream, are pruned together. Validation split.
+Layers that lose channels only together, such as those of a residual stream, are pruned together. So are, once more, the
+lower third of them and the upper third, each layer at the same rate. Validation split.
 
 By hand::
 
@@ -15,13 +16,14 @@ from stages import command, device
 from stages.datasets import store
 from stages.errors import naming
 from stages.files import write_rows
+from stages.names import PARTS
 from stages.networks import checkpoint
 from stages.networks.architectures import scored_layers
 from stages.networks.predict import predict
 from stages.params import Criterion, load
 from stages.pruning import selection, surgery
 from stages.pruning.ranking import ranked
-from stages.reporting.metrics import balanced_accuracy
+from stages.reporting.metrics import balanced_accuracy, recalls
 
 
 def main() -> None:
@@ -45,20 +47,34 @@ def main() -> None:
         )  # fmt: skip
     rows = []
     order = list(scored_layers(network))
-    for root, lowest in sorted(of_each_group(candidates).items(), key=lambda item: order.index(item[0])):
+    groups = dict(sorted(of_each_group(candidates).items(), key=lambda item: order.index(item[0])))
+    for name, together in ({root: [root] for root in groups} | parts(list(groups))).items():
         for rate in [0.0, *params.sensitivity.rates]:
-            some = lowest[: round(rate * lowest[0].group.channels)]
+            some = [one for root in together for one in lowest(groups[root], rate)]
             pruned = copy.deepcopy(network)
             surgery.remove(pruned, architecture.image_size, selection.by_group(some))
             logits, labels = predict(pruned, architecture, data, data.rows("val"), params.evaluate.batch_size)
             predicted = logits.argmax(1)
-            row = {"criterion": arguments.criterion, "seed": arguments.seed, "group": root, "rate": rate}
-            row |= {"layers": " ".join(lowest[0].group.layers), "removed": len(some)}
-            row["accuracy"] = (predicted == labels).double().mean().item()
+            row = {"criterion": arguments.criterion, "seed": arguments.seed, "group": name, "rate": rate}
+            row |= {"layers": " ".join(layer for root in together for layer in groups[root][0].group.layers)}
+            row |= {"removed": len(some), "accuracy": (predicted == labels).double().mean().item()}
             row["balanced_accuracy"] = balanced_accuracy(labels.numpy(), predicted.numpy(), len(data.classes))
+            of_class = recalls(labels.numpy(), predicted.numpy(), len(data.classes))
+            row |= {f"recall_{each}": recall for each, recall in zip(data.classes, of_class, strict=True)}
             rows.append(row)
-        log.info("%s: accuracy %.4f when most is removed", root, rows[-1]["accuracy"])
+        log.info("%s: accuracy %.4f when most is removed", name, rows[-1]["accuracy"])
     write_rows(arguments.rows, rows)
+
+
+def parts(roots: list[str]) -> dict[str, list[str]]:
+    """Return the first and the last third of the groups, by the name of the part."""
+    third = max(1, len(roots) // 3)
+    return dict(zip(PARTS, (roots[:third], roots[-third:]), strict=True))
+
+
+def lowest(candidates: list[selection.Candidate], rate: float) -> list[selection.Candidate]:
+    """Return the least relevant of a group's candidates, a part of the group."""
+    return candidates[: round(rate * candidates[0].group.channels)]
 
 
 def of_each_group(candidates: list[selection.Candidate]) -> dict[str, list[selection.Candidate]]:

@@ -1,4 +1,4 @@
-"""What the names of the study's checkpoints say, which of them are steps of their own, and a name in its tables."""
+"""What the names of the study's checkpoints say, which of them are steps of their own, and names in its tables."""
 
 import re
 from pathlib import Path
@@ -8,13 +8,14 @@ from stages.errors import InputError, naming
 from stages.files import sha256
 
 ALL_CLASSES = "(all)"  # in place of a class: all images together
+PARTS = ["lower third", "upper third"]  # in place of a layer: those nearest the image, and the logits
 BASELINE = re.compile(r"(^|/)seed(?P<seed>\d+)\.\w+(\.\w+)?$")
 STEP = re.compile(r"(^|/)(?P<criterion>[^/]+)/seed(?P<seed>\d+)/step(?P<step>\d+)(?P<pruned>\.pruned)?\.\w+(\.\w+)?$")
 
 
 def file_name(name: str) -> str:
-    """Return the name of a class as part of a file's name."""
-    return name.replace("/", "_")
+    """Return the name of a class as part of a file's name; two classes never have the same."""
+    return name.replace("%", "%25").replace("/", "%2F")
 
 
 class Identity(NamedTuple):

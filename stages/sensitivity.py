@@ -13,8 +13,11 @@ from matplotlib.figure import Figure
 from stages import command
 from stages.errors import naming
 from stages.files import replacing
+from stages.names import PARTS
 from stages.params import Params, load
 from stages.reporting import plots, tables
+
+HARM = 0.1  # of accuracy
 
 
 def main() -> None:
@@ -27,9 +30,13 @@ def main() -> None:
         rows = pd.concat(map(pd.read_csv, arguments.rows), ignore_index=True)
     with replacing(arguments.folder / "sensitivity.csv") as temporary:
         rows.to_csv(temporary, index=False, float_format="%.6g")
-    plots.save(figure(rows), arguments.folder / "sensitivity.svg")
+    harm = at_like_harm(rows)
+    with replacing(arguments.folder / "parts.csv") as temporary:
+        harm.to_csv(temporary, index=False, float_format="%.6g")
+    layers = rows[~rows["group"].isin(PARTS)]
+    plots.save(figure(layers), arguments.folder / "sensitivity.svg")
     with replacing(arguments.folder / "page.md") as temporary:
-        temporary.write_text(page(rows, params))
+        temporary.write_text(f"{page(layers, params)}\n{harm_in_words(harm)}")
 
 
 def mean_loss(rows: pd.DataFrame) -> pd.DataFrame:
@@ -40,6 +47,46 @@ def mean_loss(rows: pd.DataFrame) -> pd.DataFrame:
     lost = whole.reindex(lost.index.droplevel("rate")).to_numpy() - lost
     lost = lost.groupby(["criterion", "group", "rate"], sort=False).mean().unstack()
     return lost.drop(columns=0.0)
+
+
+def at_like_harm(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return how many classes bear it when the lower or the upper layers alone are pruned, at about the same harm.
+
+    Returns
+    -------
+    DataFrame
+        criterion, part, seed; `rate`, the lowest that costs `HARM` of the accuracy (none: no row), and the accuracy
+        `lost`; `hurt`, the classes whose recall falls by more than that; and `classes`, the effective number of
+        classes that bear the loss, 1 / sum of squares of their shares of it (1: one alone; after Hill, 1973).
+    """
+    recalls = [name for name in rows.columns if name.startswith("recall_")]
+    found = []
+    for keys, of_part in rows[rows["group"].isin(PARTS)].groupby(["criterion", "group", "seed"], sort=False):
+        whole = of_part[of_part["rate"] == 0].iloc[0]
+        costly = of_part[of_part["accuracy"] <= whole["accuracy"] - HARM].sort_values("rate")
+        if not costly.empty:
+            first = costly.iloc[0]
+            fallen = (whole[recalls] - first[recalls]).astype(float).dropna()
+            shares = fallen.clip(lower=0) / fallen.clip(lower=0).sum()
+            row = dict(zip(["criterion", "part", "seed"], keys, strict=True))
+            row |= {"rate": first["rate"], "lost": whole["accuracy"] - first["accuracy"]}
+            found.append(row | {"hurt": int((fallen > HARM).sum()), "classes": 1 / (shares**2).sum()})
+    return pd.DataFrame(found, columns=["criterion", "part", "seed", "rate", "lost", "hurt", "classes"])
+
+
+def harm_in_words(harm: pd.DataFrame) -> str:
+    """Return the table of `at_like_harm`, means over seeds, as Markdown."""
+    intended = (
+        f"The lower and the upper third of the layers alone, all of them at one rate, the lowest that costs {HARM:.0%} "
+        "of the accuracy: how many classes lose as much of their recall, and the effective number of classes that "
+        "bear the loss (1: one alone)."
+    )
+    groups = harm.groupby(["criterion", "part"], sort=False)
+    texts = groups[["rate", "lost", "hurt", "classes"]].mean()
+    texts = texts.assign(rate=texts["rate"].map("{:.0%}".format), lost=texts["lost"].map("{:.3f}".format))
+    texts = texts.assign(**{name: texts[name].map("{:.1f}".format) for name in ("hurt", "classes")})
+    texts["baselines"] = groups.size()
+    return f"{intended}\n\n{tables.as_markdown(texts.reset_index())}\n"
 
 
 def figure(rows: pd.DataFrame) -> Figure:

@@ -50,6 +50,15 @@ def test_sizes_are_shares_of_the_unpruned_network(sizes):
     assert (sizes.loc[("baseline", 7, 0)] == 1).all()
 
 
+def test_what_is_masked_is_not_left():
+    table = pd.DataFrame(
+        [["baseline", 0, 0, "baseline", 10, 10], ["lrp", 0, 1, "finetuned", 10, 4]],
+        columns=["criterion", "seed", "step", "phase", "macs", "effective_macs"],
+    )
+    table = table.assign(filters=10, params=10)
+    assert chains.shares_left(table).loc[("lrp", 0, 1)].to_dict() == {"filters": 1, "params": 1, "macs": 0.4}
+
+
 def test_a_chain_starts_at_the_unpruned_network(files, sizes):
     correct, labels = chains.answers(files)
     assert labels.tolist() == [0, 1, 0]

@@ -17,8 +17,11 @@ def pruning_table(rows: pd.DataFrame, criteria: list[str]) -> pd.DataFrame:
 
     Where some networks are masked, all have effective sizes.
     """
-    masked = [size for size in SIZES if f"{EFFECTIVE}{size}" in rows]
-    rows = rows.assign(**{f"{EFFECTIVE}{size}": rows[f"{EFFECTIVE}{size}"].fillna(rows[size]) for size in masked})
+    if f"{EFFECTIVE}macs" in rows:
+        without = {f"{EFFECTIVE}{size}": rows[f"{EFFECTIVE}{size}"].fillna(rows[size]).astype(int) for size in SIZES}
+        others = rows.columns.drop(without)
+        after = others.get_loc("macs") + 1
+        rows = rows.assign(**without)[[*others[:after], *without, *others[after:]]]
     order = {name: position for position, name in enumerate(["baseline", *criteria])}
     keys = pd.DataFrame(
         {"criterion": rows["criterion"].map(order), "seed": rows["seed"], "step": rows["step"]}

@@ -31,6 +31,26 @@ def test_the_last_step_is_beside_the_unpruned_network():
     assert len(text) == 4
 
 
+def test_masked_networks_are_as_large_as_what_is_left_of_them_and_as_slow_as_all():
+    table = rows(2)
+    for size in tables.SIZES:
+        table[f"effective_{size}"] = table[size].where(table["phase"] != "baseline")
+        table[size] = 1000
+    table = tables.pruning_table(table, ["lrp"])
+    assert list(table.columns[4:10]) == [*tables.SIZES, *(f"effective_{size}" for size in tables.SIZES)]
+    assert (table.loc[table["phase"] == "baseline", "effective_macs"] == 1000).all()
+    assert tables.markdown(table) == tables.markdown(rows(2))
+    assert tables.steps_markdown(table) == tables.steps_markdown(rows(2))
+    assert "without what is masked" in tables.title(table)
+    latency = pd.DataFrame(
+        [["baseline", 0, 0, 1, 2.0], ["lrp", 0, 2, 1, 2.0]],
+        columns=["criterion", "seed", "step", "batch", "milliseconds"],
+    )
+    text = tables.latency_markdown(table, latency).splitlines()
+    assert text[0].endswith("| macs | effective filters | effective params | effective macs | ms, batch of 1 |")
+    assert text[3] == "| lrp | 1,000 | 1,000 | 1,000 | 250 | 250 | 250 | 2.00 |"
+
+
 def test_seeds_give_a_mean_and_a_standard_deviation():
     assert "| 25.0% | 0.4200 ± 0.0200 | 0.7200 ± 0.0200 |" in tables.markdown(rows(3))
     assert "3 seeds, mean ± standard deviation" in tables.title(rows(3))

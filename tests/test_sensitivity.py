@@ -1,0 +1,39 @@
+import pandas as pd
+import pytest
+
+from stages.layer_sensitivity import parts
+from stages.sensitivity import at_like_harm, harm_in_words
+
+
+def rows(part, seed, *recalls):
+    columns = ["recall_a", "recall_b", "recall_c", "recall_d"]
+    table = pd.DataFrame(recalls, columns=columns).assign(rate=[0.0, 0.25, 0.5][: len(recalls)])
+    return table.assign(criterion="lrp", group=part, seed=seed, accuracy=table[columns].mean(axis=1))
+
+
+def test_one_class_bears_a_loss_or_all_do():
+    whole = [0.9, 0.8, 0.7, 1.0]
+    lower = rows("lower third", 0, whole, [0.9, 0.8, 0.7, 0.95], [0.5, 0.4, 0.3, 0.6])
+    upper = rows("upper third", 0, whole, [0.9, 0.8, 0.7, 0.2])
+    gaining = rows("upper third", 1, whole, [1.0, 0.8, 0.1, 0.9])
+    layer = rows("conv1", 0, whole, [0, 0, 0, 0])
+    found = at_like_harm(pd.concat([lower, upper, gaining, layer])).set_index(["part", "seed"])
+    assert found.loc[("lower third", 0)].to_dict() == {
+        "criterion": "lrp", "rate": 0.5, "lost": pytest.approx(0.4), "hurt": 4, "classes": pytest.approx(4),
+    }  # fmt: skip
+    assert found.loc[("upper third", 0), ["rate", "hurt", "classes"]].tolist() == [0.25, 1, pytest.approx(1)]
+    assert found.loc[("upper third", 1), ["hurt", "classes"]].tolist() == [
+        1, pytest.approx(1 / ((6 / 7) ** 2 + (1 / 7) ** 2)),
+    ]  # fmt: skip
+    words = harm_in_words(found.reset_index())
+    assert "| lrp | upper third | 25% | 0.175 | 1.0 | 1.2 | 2 |" in words
+
+
+def test_a_part_that_never_costs_so_much_is_not_told():
+    found = at_like_harm(rows("lower third", 0, [0.9] * 4, [0.85] * 4))
+    assert found.empty and "lower third |" not in harm_in_words(found)
+
+
+def test_the_parts_are_the_first_and_the_last_third():
+    assert parts(list("abcdefgh")) == {"lower third": ["a", "b"], "upper third": ["g", "h"]}
+    assert parts(["a"]) == {"lower third": ["a"], "upper third": ["a"]}
