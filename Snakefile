@@ -24,6 +24,7 @@ STEP_KEYS = config.get("step_keys", {})
 STUDY = load(PARAMS)
 CRITERIA, SEEDS, STEPS = STUDY.prune.criteria, STUDY.seeds, range(1, STUDY.prune.steps + 1)
 PREPARED = ["data/prepared/images.npy", "data/prepared/index.csv", "data/prepared/dataset.json"]
+PREPARED[:0] = ["data/prepared/masks.npy"] if STUDY.data.masks else []
 BASELINE = "models/baseline/seed{seed}"
 PRUNED = "models/pruned/{criterion}/seed{seed}/step{step}"
 TRAINED = f"{WORK}/train/{{key}}/seed{{seed}}"
@@ -720,7 +721,9 @@ rule layer_sensitivity:
     resources:
         gpu=1,
     params:
-        code=code("layer_sensitivity", "attribution", "datasets", "networks", "pruning", "reporting/metrics.py"),
+        code=code(
+            "layer_sensitivity", "attribution", "datasets", "networks", "pruning", "names.py", "reporting/metrics.py"
+        ),
         data=lambda _: content(PREPARED[-1]),
         baseline=lambda job: content(f"{BASELINE}.safetensors".format(**job)),
         settings=lambda job: [
@@ -744,7 +747,7 @@ rule sensitivity:
     log:
         "logs/sensitivity.log",
     params:
-        code=code("sensitivity", "reporting"),
+        code=code("sensitivity", "reporting", "names.py"),
     shell:
         "python -m stages.sensitivity --params {input.study:q} --rows {input.rows:q} --folder metrics/sensitivity"
         " 2>&1 | tee {log:q}"

@@ -188,16 +188,15 @@ class Seen:
 
     def survey(self) -> dict[str, float]:
         """Look at all images once; return what is lost by layer."""
-        given = self.settings.region
-        mask = region(given, self.architecture.image_size, "concepts.region") if given else None
         groups = self.data.index["group"].factorize()[0]
-        numbers = iter(torch.from_numpy(self.numbers).split(self.settings.batch_size))
+        parts = torch.from_numpy(self.numbers).split(self.settings.batch_size)
+        numbers = iter(parts)
 
         def batches():
-            for images, labels in self.data.batches(self.numbers, self.settings.batch_size):
-                normalised = self.architecture.normalise(images.to(self.where))
-                masks = [] if mask is None else [mask.to(self.where).expand(len(images), -1, -1)]
-                yield normalised, labels.to(self.where), *masks
+            for part in parts:
+                images, labels = self.data.batch(part.numpy())
+                masks = self._masks(part.numpy())
+                yield self.architecture.normalise(images.to(self.where)), labels.to(self.where), *masks
 
         def take(found: dict[str, Found], labels: torch.Tensor, right: torch.Tensor) -> None:
             chosen = next(numbers)[right.cpu()]
@@ -213,6 +212,20 @@ class Seen:
                     self.told[label].append((number, vector))
 
         return survey(self.form, self.layers, batches(), self.composite, take)
+
+    def _masks(self, numbers: np.ndarray) -> list[torch.Tensor]:
+        """Return, in a list, the region of each image, N x H x W in [0, 1]; an empty list where none is asked for."""
+        asked = self.settings.region
+        if asked is None:
+            return []
+        if asked == "masks":
+            if self.data.masks is None:
+                raise InputError("concepts.region: masks, but the prepared data have none; data.masks names them")
+            masks = torch.from_numpy(self.data.masks[numbers]).float() / 255
+        else:
+            size = self.architecture.image_size
+            masks = region(asked, size, "concepts.region").expand(len(numbers), -1, -1)
+        return [masks.to(self.where)]
 
     def rows(self, layers: list[str]) -> list[dict]:
         """Return the rows of the atlas: the first concepts of each layer and class, with all that tie for it."""

@@ -81,6 +81,21 @@ class Table(Section):
         return self
 
 
+def _refuse_bare_path(value):
+    """Say what to write for a path without its digest."""
+    if isinstance(value, str) and Path(value).exists():
+        raise ValueError(f"{value} is a path; write {{path: {value}, sha256: {sha256(Path(value))}, …}} (see README)")
+    return value
+
+
+class Masks(Section):
+    """A folder of masks, a picture for each image with the image's name and this suffix, and the folder's SHA-256."""
+
+    path: str
+    suffix: str = ".png"
+    sha256: Digest
+
+
 class Data(Section):
     """Which images, how large, and how they are split."""
 
@@ -94,6 +109,7 @@ class Data(Section):
     limit_per_class: Annotated[int, Field(ge=4)] | None
     allow_missing: bool
     duplicates: Literal["refuse", "keep"]
+    masks: Annotated[Masks | None, BeforeValidator(_refuse_bare_path)]
 
     @model_validator(mode="after")
     def _fit_together(self):
@@ -116,13 +132,6 @@ class Weights(Section):
 
     path: str
     sha256: Digest
-
-
-def _refuse_bare_path(value):
-    """Say what to write for a path without its digest."""
-    if isinstance(value, str) and Path(value).is_file():
-        raise ValueError(f"{value} is a path; write {{path: {value}, sha256: {sha256(Path(value))}, …}} (see README)")
-    return value
 
 
 class Model(Section):
@@ -459,7 +468,7 @@ class Concepts(Section):
     kept: Positive
     resamples: Annotated[int, Field(ge=40)]
     lost: Fraction
-    region: Region | None
+    region: Region | Literal["masks"] | None
     references: Positive
     examples: Positive
     pictured_layers: Positive
@@ -568,6 +577,8 @@ class Params(Section):
             raise ValueError(
                 f"prune.removal: mask, but LayerNorms of {self.model.name} count zeros; physical would be right"
             )
+        if self.concepts.region == "masks" and not self.data.masks:
+            raise ValueError("concepts.region is masks, but data.masks is null")
         self.prune.scores.refuse_missing(
             [*self.prune.criteria, *self.curves.criteria, *self.sensitivity.criteria, "lrp"]
         )

@@ -11,7 +11,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from stages import command
-from stages.datasets import fashion_mnist, ham10000, image_folder, published, splits, store
+from stages.datasets import fashion_mnist, ham10000, image_folder, masks, published, splits, store
 from stages.datasets.source import Source
 from stages.errors import InputError
 from stages.params import Data, load
@@ -30,7 +30,8 @@ def main() -> None:
     for missing in source.left_out:
         log.info("left out: %s", missing)
     split = splits.assign(source.records, source.classes, params.fractions.model_dump(), params.split_seed)
-    source = replace(source, records=source.records.assign(split=split))
+    mask = masks.reader(params.masks, source.records) if params.masks else None
+    source = replace(source, records=source.records.assign(split=split), mask=mask)
     rows = range(len(source.records))
     if params.limit_per_class:
         rows = splits.limit(source.records, params.limit_per_class, params.split_seed)

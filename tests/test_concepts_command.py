@@ -1,10 +1,12 @@
 """The concepts of a checkpoint: the command, with real files."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -26,19 +28,41 @@ def network_file(tmp_path, build, architecture):
 def concepts(tmp_path, prepared_folder, network_file):
     """Return a function that runs the command with changed parameters."""
 
-    def run(lrp=None, **changes):
+    def run(lrp=None, data=prepared_folder, masks=None, **changes):
         yaml = YAML()
         content = yaml.load(Path("params.yaml").read_text())
         content["concepts"] |= {"references": 2, "examples": 2, "pictured_layers": 3, "pictured_concepts": 2} | changes
         content["prune"]["scores"]["lrp"] |= lrp or {}
+        content["data"]["masks"] = masks
         yaml.dump(content, tmp_path / "params.yaml")
-        options = {"params": tmp_path / "params.yaml", "data": prepared_folder, "checkpoint": network_file}
+        options = {"params": tmp_path / "params.yaml", "data": data, "checkpoint": network_file}
         options["folder"] = tmp_path / "concepts"
         command = [sys.executable, "-m", "stages.concepts"]
         command += [str(part) for name, value in options.items() for part in (f"--{name}", value)]
         return subprocess.run(command, capture_output=True, text=True)
 
     return run
+
+
+def test_masks_that_are_the_same_box_say_what_the_box_says(concepts, tmp_path, prepared_folder, prepared):
+    few = {"layers": {"include": ["conv1", "layer1*"], "exclude": []}, "pictured_layers": 1}
+    assert concepts(region={"box": [0.0, 0.25, 0.5, 1.0]}, **few).returncode == 0
+    expected = pd.read_csv(tmp_path / "concepts/atlas.csv")
+    names = {"path": "masks", "sha256": "0" * 64}
+    answer = concepts(region="masks", masks=names, **few)
+    assert answer.returncode == 2
+    assert "concepts.region: masks, but the prepared data have none" in answer.stderr
+    answer = concepts(region="masks", **few)
+    assert answer.returncode == 2
+    assert "concepts.region is masks, but data.masks is null" in answer.stderr
+    with_masks = shutil.copytree(prepared_folder, tmp_path / "with_masks")
+    masks = np.zeros(prepared.images.shape[:3], np.uint8)
+    masks[:, 4:, :8] = 255
+    np.save(with_masks / "masks.npy", masks)
+    answer = concepts(region="masks", masks=names, data=with_masks, **few)
+    assert answer.returncode == 0, answer.stderr
+    pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "concepts/atlas.csv"), expected)
+    assert expected["inside"].notna().any()
 
 
 def test_the_atlas_pictures_and_graphs_of_a_checkpoint_are_written(concepts, tmp_path, network_file, prepared):

@@ -11,6 +11,9 @@ import pytest
 from PIL import Image
 from ruamel.yaml import YAML
 
+from stages.datasets import store
+from stages.files import sha256
+
 
 @pytest.fixture
 def source(tmp_path):
@@ -87,6 +90,63 @@ def of_two_patients(source):
 def test_what_is_wrong_is_one_line_and_leaves_nothing(prepare, source, tmp_path, break_it, changes, message):
     break_it(source)
     answer = prepare(**changes)
+    assert answer.returncode == 2
+    lines = [line for line in answer.stderr.splitlines() if not line.startswith(("\r", "prepare:"))]
+    assert len(lines) == 1, answer.stderr
+    assert re.search(message, lines[0]), lines
+    assert not list(tmp_path.glob("prepared/*"))
+
+
+@pytest.fixture
+def masked(tmp_path, source):
+    """Return a function that makes masks, the left third of each image inside, breaks one, and names them."""
+
+    def make(break_it=lambda folder: None):
+        folder = tmp_path / "masks"
+        folder.mkdir()
+        inside = np.zeros((20, 30), np.uint8)
+        inside[:, :10] = 200
+        for path in source.glob("*.png"):
+            Image.fromarray(inside).save(folder / f"{path.stem}_lesion.png")
+        break_it(folder)
+        return {"path": str(folder), "suffix": "_lesion.png", "sha256": sha256(folder)}
+
+    return make
+
+
+def test_masks_become_an_array_beside_the_images(prepare, masked, tmp_path):
+    assert prepare().returncode == 0
+    without = json.loads((tmp_path / "prepared/dataset.json").read_text())["content_sha256"]
+    answer = prepare(masks=masked())
+    assert answer.returncode == 0, answer.stderr
+    data = store.load(tmp_path / "prepared")
+    assert data.masks.shape == (40, 16, 16)
+    assert (data.masks[..., :5] == 255).all() and (data.masks[..., 6:] == 0).all()
+    assert data.masks.mean() / 255 == pytest.approx(1 / 3, abs=0.01)
+    assert data.description["content_sha256"] != without
+    assert prepare().returncode == 0
+    assert store.load(tmp_path / "prepared").masks is None
+
+
+def save_mask(value, shape=(20, 30)):
+    return lambda folder: Image.fromarray(np.full(shape, value, np.uint8)).save(folder / "5_lesion.png")
+
+
+@pytest.mark.parametrize(
+    ("break_it", "changes", "message"),
+    [
+        (lambda folder: (folder / "5_lesion.png").unlink(), {}, r"5_lesion.png: no such mask \(1 images of 40"),
+        (save_mask(0), {}, "5_lesion.png: holds none of the image"),
+        (save_mask(255), {}, "5_lesion.png: holds all of the image"),
+        (save_mask(255, (16, 16)), {}, "5_lesion.png: has 16 x 16 pixels, its image 30 x 20"),
+        (lambda folder: (folder / "5_lesion.png").write_bytes(b"x"), {}, "5_lesion.png: is no picture"),
+        (lambda folder: None, {"sha256": "0" * 64}, "masks: has SHA-256 .* data.masks.sha256 says 0000"),
+        (lambda folder: None, {"path": "nowhere"}, "data.masks.path: nowhere: no such folder"),
+        (lambda folder: None, {"suffix": ".png"}, r"0.png: no such mask \(40 images of 40"),
+    ],
+)
+def test_masks_that_do_not_fit_are_one_line(prepare, masked, tmp_path, break_it, changes, message):
+    answer = prepare(masks=masked(break_it) | changes)
     assert answer.returncode == 2
     lines = [line for line in answer.stderr.splitlines() if not line.startswith(("\r", "prepare:"))]
     assert len(lines) == 1, answer.stderr

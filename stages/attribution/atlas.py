@@ -32,9 +32,9 @@ class Found:
     activation : tensor, N x C
         Mean over space, after the activation function; of the output itself, where none follows that alone.
     inside, absolute : tensor, N x C, optional
-        Sums over space of |relevance|, within a region of the image and everywhere; where a layer can tell them apart.
+        Sums over space of |relevance|, within a region of the image and everywhere; zeros where the layer cannot tell.
     area : tensor, N, optional
-        The region's part of the layer's positions.
+        The region's part of the layer's positions; 0 where it cannot tell.
     """
 
     relevance: torch.Tensor
@@ -126,6 +126,7 @@ class Atlas:
                     self._add(layer, "inside", label, weights.T @ each.inside.double().cpu())
                     self._add(layer, "absolute", label, weights.T @ each.absolute.double().cpu())
                     self._add(layer, "area", label, each.area.double().cpu().sum())
+                    self._add(layer, "told", label, (each.area > 0).double().cpu().sum())
 
     def _add(self, layer: str, what: str, label: int, values: torch.Tensor) -> None:
         if (layer, what) not in self.sums:
@@ -152,8 +153,8 @@ class Atlas:
         groups = set().union(*self.groups) if label is None else self.groups[label]
         share, low, high = _interval(of("share"), weights[:, None], len(groups))
         region = (None,) * 4
-        if of("inside") is not None:
-            area = (of("area") / images).item()
+        if of("inside") is not None and of("told"):
+            area = (of("area") / of("told")).item()
             region = (*_interval(of("inside"), of("absolute"), len(groups)), area)
         return Entry(images, share, low, high, ranks(share), of("votes"), of("activation") / images, *region)
 

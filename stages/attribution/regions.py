@@ -37,7 +37,7 @@ def _some(mask: torch.Tensor) -> torch.Tensor:
 def within(masks: torch.Tensor, relevance: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor] | None:
     """Return how much |relevance| of each channel lies within a mask, and how much there is.
 
-    None, where a layer cannot tell: it has no positions, or all of them are covered alike.
+    None, where a layer has no positions; zeros for images of which it cannot tell: all positions are covered alike.
 
     Parameters
     ----------
@@ -55,9 +55,9 @@ def within(masks: torch.Tensor, relevance: torch.Tensor) -> tuple[torch.Tensor, 
         return None
     size = relevance.abs()
     covered = adaptive_avg_pool2d(masks.to(size).unsqueeze(1), size.shape[2:])
-    if not (covered.amax((1, 2, 3)) - covered.amin((1, 2, 3)) > 1e-6).all():
-        return None
-    return (size * covered).sum((2, 3)), size.sum((2, 3)), covered.mean((1, 2, 3))
+    told = (covered.amax((1, 2, 3)) - covered.amin((1, 2, 3)) > 1e-6).to(size)
+    inside, every = ((size * part).sum((2, 3)) * told[:, None] for part in (covered, torch.ones_like(covered)))
+    return inside, every, covered.mean((1, 2, 3)) * told
 
 
 def _centres(size: int) -> tuple[torch.Tensor, torch.Tensor]:

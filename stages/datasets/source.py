@@ -25,9 +25,12 @@ class Source:
         Position of a row to its picture, in RGB. Called by several threads at a time.
     left_out : list of str
         What was left out because its picture or its row is missing, in words.
+    mask : callable, optional
+        Position of a row and the size of its picture to its mask, grey, 255 inside and 0 outside. By several threads.
     """
 
     classes: list[str]
     records: pd.DataFrame
     image: Callable[[int], Image]
     left_out: list[str] = field(default_factory=list)
+    mask: Callable[[int, tuple[int, int]], Image] | None = None

@@ -1,4 +1,4 @@
-"""The prepared array store: `images.npy`, `index.csv` and `dataset.json` in one folder."""
+"""The prepared array store: `images.npy`, `index.csv`, `dataset.json` and perhaps `masks.npy` in one folder."""
 
 import hashlib
 import json
@@ -7,14 +7,14 @@ import shutil
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import pandas as pd
 import torch
-from PIL import Image
 
 from stages.datasets.pictures import square
 from stages.datasets.source import SPLITS, Source
@@ -37,11 +37,14 @@ class Prepared:
     description : dict
         `dataset.json`: name, classes, counts by split and class, mean and std of the training split, image_size,
         left_out (missing rows and pictures), duplicates (equal pictures in different splits), content_sha256.
+    masks : uint8 array, N x H x W, optional
+        255 inside, 0 outside, between these where a pixel is in part inside. Memory-mapped.
     """
 
     images: np.ndarray
     index: pd.DataFrame
     description: dict[str, Any]
+    masks: np.ndarray | None = None
 
     @property
     def classes(self) -> list[str]:
@@ -147,7 +150,7 @@ def write(
         With the split of every record.
     rows : sequence of int
         Which records to store, in this order; each picture is decoded once and resized to `size` pixels squared with
-        antialiasing.
+        antialiasing, and so is its mask, if there is one.
     threads : int
         How many pictures are worked on at a time; changes no byte. Memory does not grow with the number of pictures.
     keep_duplicates : bool
@@ -173,15 +176,19 @@ def write(
     total, first, repeated = hashlib.sha256(), {}, []
     with naming(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / "dataset.json").unlink(missing_ok=True)
-        shape = (len(records), size, size, 3)
-        _refuse_full_disk(folder, math.prod(shape))
-        with replacing(folder / "images.npy") as temporary, temporary.open("wb") as stream:
-            header = {"descr": "|u1", "fortran_order": False, "shape": shape}
-            np.lib.format.write_array_header_1_0(stream, header)
-            stored = track(_stored(source.image, rows, size, threads))
-            for row, (pixels, digest, of_picture) in zip(range(len(records)), stored, strict=True):
+        for written_before in ("dataset.json", "masks.npy"):
+            (folder / written_before).unlink(missing_ok=True)
+        shape = (len(records), size, size)
+        _refuse_full_disk(folder, math.prod(shape) * (4 if source.mask else 3))
+        with ExitStack() as stack:
+            stream = stack.enter_context(_array(folder / "images.npy", (*shape, 3)))
+            masks = stack.enter_context(_array(folder / "masks.npy", shape)) if source.mask else None
+            stored = track(_stored(source, rows, size, threads))
+            for row, (pixels, mask, digest, of_picture) in zip(range(len(records)), stored, strict=True):
                 stream.write(pixels.data)  # not through a memory map: a full disk would end the process by a signal
+                if masks:
+                    masks.write(mask.data)
+                    total.update(mask.data)
                 if splits[row] == "train":
                     histogram += of_picture
                 total.update(digest)
@@ -221,17 +228,28 @@ def write(
         )
 
 
-def _stored(
-    image: Callable[[int], Image.Image], rows: Sequence[int], size: int, threads: int
-) -> Iterator[tuple[np.ndarray, bytes, np.ndarray]]:
-    """Yield in order what is stored of each picture, its digest and its histogram."""
+@contextmanager
+def _array(path: Path, shape: tuple[int, ...]) -> Iterator[IO[bytes]]:
+    """Open what becomes a uint8 array, to write its elements to."""
+    with replacing(path) as temporary, temporary.open("wb") as stream:
+        np.lib.format.write_array_header_1_0(stream, {"descr": "|u1", "fortran_order": False, "shape": shape})
+        yield stream
 
-    def one(row: int) -> tuple[np.ndarray, bytes, np.ndarray]:
-        picture = square(image(row), size)
+
+Stored = tuple[np.ndarray, np.ndarray | None, bytes, np.ndarray]
+
+
+def _stored(source: Source, rows: Sequence[int], size: int, threads: int) -> Iterator[Stored]:
+    """Yield in order what is stored of each picture and its mask, the picture's digest and its histogram."""
+
+    def one(row: int) -> Stored:
+        whole = source.image(row)
+        picture = square(whole, size)
+        mask = np.asarray(square(source.mask(row, whole.size), size)) if source.mask else None
         pixels = np.asarray(picture)
-        return pixels, hashlib.blake2b(pixels.data, digest_size=16).digest(), np.array(picture.histogram())
+        return pixels, mask, hashlib.blake2b(pixels.data, digest_size=16).digest(), np.array(picture.histogram())
 
-    def some(start: int) -> list[tuple[np.ndarray, bytes, np.ndarray]]:
+    def some(start: int) -> list[Stored]:
         return [one(row) for row in rows[start : start + CHUNK]]
 
     pool = ThreadPoolExecutor(threads)  # Pillow decodes and resizes without the interpreter's lock
@@ -277,8 +295,9 @@ def load(folder: Path) -> Prepared:
         description = json.loads((folder / "dataset.json").read_text())
         index = pd.read_csv(folder / "index.csv", dtype={"image_id": str, "group": str, "split": str})
         images = np.load(folder / "images.npy", mmap_mode="r")
+        masks = np.load(folder / "masks.npy", mmap_mode="r") if (folder / "masks.npy").exists() else None
     except (OSError, ValueError, EOFError) as error:
         raise InputError(f"{folder}: not a prepared data set ({error}); `dvc repro prepare` makes it") from None
     if len(images) != len(index):
         raise InputError(f"{folder}: images.npy has {len(images)} images, index.csv {len(index)}; prepare it again")
-    return Prepared(images, index, description)
+    return Prepared(images, index, description, masks)

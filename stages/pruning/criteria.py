@@ -182,7 +182,7 @@ def crp_region(network: nn.Module, names: list[str], references: References) -> 
     def elsewhere(name: str, relevance: torch.Tensor, _: torch.Tensor) -> torch.Tensor:
         masks = references.region.expand(len(relevance), -1, -1).to(relevance)
         found = within(masks, relevance)
-        if found is None:
+        if found is None or not found[2].all():
             shape = " x ".join(map(str, relevance.shape[2:])) or "no"
             raise ValueError(f"crp-region: layer {name} has {shape} positions: too few; prune.layers may exclude it")
         inside, absolute, area = found

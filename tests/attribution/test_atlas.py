@@ -140,6 +140,23 @@ def test_relevance_within_a_region_is_counted_where_it_is(build, images):
     assert entry.area == pytest.approx(0.25)
 
 
+def test_each_image_may_have_a_region_of_its_own_and_those_a_layer_cannot_tell_are_not_counted(build, images):
+    form, layer = canonical(build("vgg11_bn")), "features.4"
+    labels = predicted(form, images)
+    masks = torch.zeros(6, 32, 32)
+    masks[:3, :, :8] = 1
+    masks[3:5, 16:] = 1
+    masks[5] = 0.5  # the same everywhere
+    atlas, _ = atlas_of(form, [layer], [(images[:4], labels[:4], masks[:4]), (images[4:], labels[4:], masks[4:])])
+    with propagated(form, [layer], images, labels, from_class("true", "one"), ByGraph(Rules())) as found:
+        relevance = found.relevance[layer].abs()
+    inside = relevance[:3, ..., :4].sum((0, 2, 3)) + relevance[3:5, :, 8:].sum((0, 2, 3))
+    entry = atlas.entry(layer)
+    expected = inside / relevance[:5].sum((0, 2, 3))
+    assert torch.allclose(entry.inside.float(), expected, atol=1e-6, equal_nan=True)
+    assert entry.area == pytest.approx((3 * 0.25 + 2 * 0.5) / 5)
+
+
 def test_a_layer_that_cannot_tell_a_region_says_nothing_of_it(build, images):
     form = canonical(build("vgg11_bn"))
     labels = predicted(form, images)
