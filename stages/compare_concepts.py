@@ -6,6 +6,7 @@ By hand::
         --folder metrics/concepts
 """
 
+import json
 from pathlib import Path
 
 import pandas as pd
@@ -14,7 +15,7 @@ from stages import command
 from stages.errors import naming
 from stages.files import replacing
 from stages.names import ALL_CLASSES
-from stages.reporting import plots, tables
+from stages.reporting import claims, plots, tables
 
 
 def main() -> None:
@@ -33,6 +34,7 @@ def main() -> None:
             )
             for name in ("atlas", "layers")
         )
+        graphs = {_seed(each): json.loads((each / "graphs.json").read_text()) for each in arguments.atlases}
         chains = [pd.read_csv(file) for file in arguments.changes]
         changes = pd.concat([rows for rows in chains if len(rows)] or chains[:1], ignore_index=True)
     written = {"atlas": _seed_first(atlas), "layers": _seed_first(layers), "changes": changes}
@@ -41,16 +43,19 @@ def main() -> None:
             rows.to_csv(temporary, index=False, float_format="%.6g")
     plots.save(plots.concept_changes(changes), arguments.folder / "changes.svg")
     with replacing(arguments.folder / "page.md") as temporary:
-        temporary.write_text(page(atlas, layers, changes))
+        temporary.write_text(page(atlas, layers, changes, claims.sentences(layers, graphs)))
 
 
-def page(atlas: pd.DataFrame, layers: pd.DataFrame, changes: pd.DataFrame) -> str:
-    """Return how relevance is spread over concepts, what classes rely on, and what is left of it, as Markdown."""
+def page(atlas: pd.DataFrame, layers: pd.DataFrame, changes: pd.DataFrame, claimed: list[str]) -> str:
+    """Return claims, how relevance is spread over concepts, what classes rely on, and what is left, as Markdown."""
     seed = atlas["seed"].min()
     of_seed = atlas[atlas["seed"] == seed]
     last = of_seed["layer"].iloc[-1]
     top = of_seed[(of_seed["layer"] == last) & (of_seed["class"] != ALL_CLASSES) & (of_seed["rank"] <= 3)]
+    claimed = "\n".join(f"- {sentence}" for sentence in claimed)
     return (
+        "What is said of the concepts of classifiers, in these networks (of several seeds the 95 % interval of the "
+        f"mean over them):\n\n{claimed}\n\n"
         "How the relevance of a layer is spread over its concepts, the channels of its output (effective number: exp "
         "of the entropy of their mean shares; the largest share; the part of the relevance that is lost or gained on "
         f"the way to the layer; mean over seeds):\n\n{tables.concept_layers_markdown(layers)}\n\n"

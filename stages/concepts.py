@@ -46,6 +46,8 @@ from stages.reporting import plots
 PICTURES = {"heatmaps", "references", "graphs", "strategies"}
 TABLES = {"atlas.csv", "layers.csv", "graphs.json", "strategies.json"}
 WIDTHS = [3, 2, 1]  # sub-concepts of a concept, by layers down
+SPREAD = ["effective_concepts", "effective_low", "effective_high"]  # columns of layers.csv
+INSIDE = ["inside", "inside_low", "inside_high", "area"]  # and where a region is asked about
 
 
 def main() -> None:
@@ -247,17 +249,18 @@ class Seen:
         return rows
 
     def layer_rows(self, lost: dict[str, float], flagged: list[str]) -> list[dict]:
-        """Return what is known of each layer: conservation, and how many concepts share the relevance."""
+        """Return what is known of each layer: what is conserved, how many concepts share it, and where it lies."""
         rows = []
         for layer in self.layers:
             share = self.atlas.entry(layer).share.abs()
             row = {"layer": layer, "concepts": len(share), "lost": lost[layer], "reported": layer not in flagged}
-            if layer in flagged:
-                rows.append(row | {"effective_concepts": None, "largest_share": None})
-                continue
-            part = share / share.sum()
-            effective = torch.exp(-torch.xlogy(part, part).sum()).item()
-            rows.append(row | {"effective_concepts": effective, "largest_share": share.max().item()})
+            reported = dict.fromkeys([*SPREAD, "largest_share", *(INSIDE if self.settings.region else [])])
+            if layer not in flagged:
+                reported |= dict(zip(SPREAD, self.atlas.spread(layer), strict=True))
+                reported["largest_share"] = share.max().item()
+                if found := self.atlas.region(layer):
+                    reported |= dict(zip(INSIDE, found, strict=True))
+            rows.append(row | reported)
         return rows
 
     def examples(self) -> dict[int, list[int]]:

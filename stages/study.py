@@ -139,6 +139,7 @@ def export_study(name: str) -> None:
         "safety/classes.csv",
         "safety/subgroups.csv",
         "few_shot/few_shot.*",
+        "concepts/changes.*",
     )
     files = [path for kind in small for path in metrics.glob(kind)]
     page = [
@@ -155,6 +156,9 @@ def export_study(name: str) -> None:
         "The same cuts where these images of each class are all there is, for scores, batch norms and tuning.",
         "![balanced accuracy with few images](few_shot.svg)",
         (metrics / "few_shot/page.md").read_text().strip(),
+        "## Concepts",
+        (metrics / "concepts/page.md").read_text().strip(),
+        "![relevance of the concepts that are left](changes.svg)",
         "## Every step",
         tables.steps_markdown(rows),
         "![accuracy](accuracy.svg)",

@@ -1,5 +1,6 @@
 """What unpruned networks rely on and pruned ones still have, put together by the command."""
 
+import json
 import subprocess
 import sys
 
@@ -22,8 +23,11 @@ def compared(tmp_path):
     """Return a function that compares these chains of two layers, of which one seed has an atlas."""
     rows = [["conv", "cat", 3, 1, 9, 0.25, 0.2, 0.3, 8, 1.0], ["conv", "dog", 1, 1, 1, 0.5, None, None, 1, 2.0]]
     written(tmp_path / "seed0/atlas.csv", rows, ATLAS)
-    layers = [["conv", 4, 1e-7, True, 2.5, 0.4], ["top", 8, 0.5, False, None, None]]
+    layers = [["conv", 4, 1e-7, True, 2.5, 0.4, 0.3, 0.25, 0.35, 0.2], ["top", 8, 0.5, False, *[None] * 6]]
     columns = ["layer", "concepts", "lost", "reported", "effective_concepts", "largest_share"]
+    columns += ["inside", "inside_low", "inside_high", "area"]
+    edges = [{"above": ["top", 1], "below": ["conv", n], "share": share} for n, share in ((0, 0.5), (3, 0.3))]
+    (tmp_path / "seed0/graphs.json").write_text(json.dumps({"cat": edges}))
     written(tmp_path / "seed0/layers.csv", layers, columns)
 
     def compare(**chains):
@@ -54,7 +58,8 @@ ROWS = [
 def test_changes_are_summed_over_layers_and_relevance_is_a_mean(compared, tmp_path):
     page = compared(lrp=ROWS)
     assert "| lrp | 2 | 20 | 50.0% | 25.0% | 8.3% | 10.0% | 58.3% | 33.3% | 30.0% | 15.0% | 55.0% |" in page
-    assert "| top | 8 | not reported | not reported | 5.0e-01 |" in page
+    assert "| conv | 4 | 2.5 | 40.0% | 1.0e-07 | 30.0% of 20.0% |" in page
+    assert "| top | 8 | not reported | not reported | 5.0e-01 |  |" in page
     assert "| cat | 3: 25.0% (20.0% to 30.0%; 8 of 9) |" in page
     assert "| dog | 1: 50.0% (1 of 1) |" in page
     assert (tmp_path / "out/changes.svg").exists()

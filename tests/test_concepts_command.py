@@ -86,6 +86,8 @@ def test_the_atlas_pictures_and_graphs_of_a_checkpoint_are_written(concepts, tmp
     layers = pd.read_csv(tmp_path / "concepts/layers.csv")
     assert (layers["lost"] < 1e-4).all() and layers["reported"].all()
     assert (layers["effective_concepts"] <= layers["concepts"]).all()
+    assert (layers["effective_low"] <= layers["effective_high"]).all()
+    assert layers["inside"].dropna().between(0, 1).all() and (layers["area"].dropna() == 0.5).all()
     for name in prepared.classes:
         assert (tmp_path / "concepts/heatmaps" / f"{name}.png").exists() == (name in classes)
         assert (f"no image of class {name} " in answer.stdout) == (name not in classes)

@@ -158,6 +158,28 @@ class Atlas:
             region = (*_interval(of("inside"), of("absolute"), len(groups)), area)
         return Entry(images, share, low, high, ranks(share), of("votes"), of("activation") / images, *region)
 
+    def spread(self, layer: str) -> tuple[float, float, float]:
+        """Return over how many concepts of a layer the relevance of all images is spread, and its interval.
+
+        The effective number: the exponential of the entropy of the concepts' absolute mean shares.
+        """
+        means = (self.sums[layer, "share"].sum(0) / self.weights.sum(0)[:, None]).abs()
+        part = means / means.sum(1, keepdim=True)
+        effective = torch.exp(-torch.xlogy(part, part).sum(1, keepdim=True))
+        return tuple(each.item() for each in _of_replicates(effective, len(set().union(*self.groups))))
+
+    def region(self, layer: str) -> tuple[float, float, float, float] | None:
+        """Return which part of a layer's |relevance| is within the region, its interval, and the region's area.
+
+        None, where the layer can tell it of no image, or no region was asked about.
+        """
+        told = self.sums.get((layer, "told"))
+        if told is None or not told.sum():
+            return None
+        inside, every = (self.sums[layer, what].sum((0, 2))[:, None] for what in ("inside", "absolute"))
+        found = _of_replicates(inside / every, len(set().union(*self.groups)))
+        return *(each.item() for each in found), (self.sums[layer, "area"].sum() / told.sum()).item()
+
 
 def votes(share: torch.Tensor, places: int = VOTES) -> torch.Tensor:
     """Return which concepts are among the `places` most relevant of each image, N x C.
@@ -191,7 +213,11 @@ def _interval(
     sums: torch.Tensor, weights: torch.Tensor, groups: int
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Return the mean and its 95 % interval, given sums and weights of the replicates (B x C), the first the data's."""
-    means = sums / weights
+    return _of_replicates(sums / weights, groups)
+
+
+def _of_replicates(means: torch.Tensor, groups: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Return the first of the replicates (B x C), and the others' 95 % interval; of a single group there is none."""
     if groups < 2:
         return means[0], *(torch.full_like(means[0], torch.nan) for _ in range(2))
     low, high = torch.nanquantile(means[1:], torch.tensor([0.025, 0.975], dtype=means.dtype), dim=0)

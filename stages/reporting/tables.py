@@ -300,7 +300,7 @@ def flips_markdown(flips: pd.DataFrame) -> str:
 
 def concept_layers_markdown(layers: pd.DataFrame) -> str:
     """Return how relevance is spread over the concepts of each layer (mean over seeds), as Markdown."""
-    means = layers.groupby("layer", sort=False)[["concepts", "effective_concepts", "largest_share", "lost"]].mean()
+    means = layers.groupby("layer", sort=False).mean(numeric_only=True)
     texts = pd.DataFrame(
         {
             "layer": means.index,
@@ -312,6 +312,9 @@ def concept_layers_markdown(layers: pd.DataFrame) -> str:
     )
     unreported = means["effective_concepts"].isna().to_numpy()
     texts.loc[unreported, ["effective", "largest share"]] = "not reported"
+    if "inside" in means:
+        inside = means["inside"].map("{:.1%}".format) + " of " + means["area"].map("{:.1%}".format)
+        texts["in the region"] = inside.where(means["inside"].notna(), "").to_numpy()
     return as_markdown(texts)
 
 

@@ -155,6 +155,13 @@ def test_each_image_may_have_a_region_of_its_own_and_those_a_layer_cannot_tell_a
     expected = inside / relevance[:5].sum((0, 2, 3))
     assert torch.allclose(entry.inside.float(), expected, atol=1e-6, equal_nan=True)
     assert entry.area == pytest.approx((3 * 0.25 + 2 * 0.5) / 5)
+    whole, low, high, area = atlas.region(layer)
+    assert whole == pytest.approx((inside.sum() / relevance[:5].sum()).item(), abs=1e-6) and area == entry.area
+    assert low <= whole <= high
+    share = entry.share.abs() / entry.share.abs().sum()
+    effective, low, high = atlas.spread(layer)
+    assert effective == pytest.approx((-share * share.clamp(min=1e-30).log()).sum().exp().item(), rel=1e-6)
+    assert 1 < low <= high <= len(share)
 
 
 def test_a_layer_that_cannot_tell_a_region_says_nothing_of_it(build, images):
@@ -163,4 +170,5 @@ def test_a_layer_that_cannot_tell_a_region_says_nothing_of_it(build, images):
     disc = regions.disc(32, 0.5, 0.5, 0.25).expand(6, -1, -1)
     atlas, _ = atlas_of(form, ["features.4", "features.22"], [(images, labels, disc)])  # 16 x 16, 2 x 2
     assert atlas.entry("features.22").inside is None
+    assert atlas.region("features.22") is None
     assert atlas.entry("features.4").inside is not None

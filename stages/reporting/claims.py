@@ -1,0 +1,96 @@
+"""What is said of the concepts of classifiers, as numbers of the networks of a study.
+
+That lower layers are uniform and middle and upper ones decide, that concepts decompose into those below, and that
+relevance is centred was reported of a classifier of mitoses whose relevance was not conserved.
+"""
+
+import numpy as np
+import pandas as pd
+
+from stages.reporting.comparison import seeds_interval
+
+Graphs = dict[str, list[dict]]
+
+
+def sentences(layers: pd.DataFrame, graphs: dict[int, Graphs]) -> list[str]:
+    """Return each claim with its number and, of several seeds, the 95 % interval of its mean over them.
+
+    Parameters
+    ----------
+    layers : DataFrame
+        Columns of `stages.concepts`' layers.csv and seed; layers in the network's order.
+    graphs : dict
+        Seed to the graphs of its classes, from graphs.json.
+    """
+    found = [decisive(layers), uniform(layers), decomposed(layers, graphs), within(layers)]
+    return [sentence for sentence in found if sentence]
+
+
+def decisive(layers: pd.DataFrame) -> str:
+    """Return what conservation says of layers that decide more than others."""
+    reported = layers[layers["reported"]]
+    return (
+        f"**Some layers decide more than others**: not by relevance. Each of the {reported['layer'].nunique()} layers "
+        f"reported has all of it (at most {reported['lost'].max():.1e} is lost or gained); what a network loses "
+        "without filters of its lower or upper layers is asked by `make sensitivity`."
+    )
+
+
+def uniform(layers: pd.DataFrame) -> str:
+    """Return over which part of the concepts relevance is spread, in the lower and the upper third of the layers."""
+    reported = layers[layers["reported"]]
+    part = (reported["effective_concepts"] / reported["concepts"]).groupby(reported["seed"])
+    thirds = [(each.iloc[: max(1, len(each) // 3)].mean(), each.iloc[-max(1, len(each) // 3) :].mean())
+              for _, each in part]  # fmt: skip
+    lower, upper = np.array(thirds).T
+    return (
+        f"**Lower layers are uniform**: relevance is spread over {lower.mean():.0%} of the concepts of the lower third "
+        f"of the layers (effective number by number), and over {upper.mean():.0%} of the upper third's; a difference "
+        f"of {100 * (lower - upper).mean():.0f} points{_over_seeds(100 * (lower - upper), '{:.0f}')}."
+    )
+
+
+def decomposed(layers: pd.DataFrame, graphs: dict[int, Graphs]) -> str:
+    """Return which share of a concept its sub-concepts in the graphs bring, and what as many others would."""
+    widths = layers.set_index("layer")["concepts"].to_dict()
+    brought, alike, concepts = [], [], 0
+    for of_class in graphs.values():
+        edges = [edge for graph in of_class.values() for edge in graph]
+        table = pd.DataFrame(
+            {
+                "above": [tuple(edge["above"]) for edge in edges],
+                "share": [edge["share"] for edge in edges],
+                "alike": [1 / widths[edge["below"][0]] for edge in edges],
+                "graph": [number for number, graph in enumerate(of_class.values()) for _ in graph],
+            }
+        )
+        sums = table.groupby(["graph", "above"], sort=False)[["share", "alike"]].sum()
+        concepts += len(sums)
+        brought.append(sums["share"].mean())
+        alike.append(sums["alike"].mean())
+    if not concepts:
+        return ""
+    return (
+        f"**Concepts decompose**: the one to three sub-concepts that the graphs name bring {np.mean(brought):.0%} of a "
+        f"concept's relevance{_over_seeds(100 * np.array(brought), '{:.0f}')}, mean over {concepts} concepts; were all "
+        f"alike, as many would bring {np.mean(alike):.1%}."
+    )
+
+
+def within(layers: pd.DataFrame) -> str:
+    """Return which part of the relevance lies within the region that was asked about, if one was."""
+    if "inside" not in layers or layers["inside"].isna().all():
+        return ""
+    told = layers[layers["inside"].notna()]
+    inside, area = told.groupby("seed")["inside"].mean().to_numpy(), told["area"].mean()
+    above, below = (told["inside_low"] > told["area"]).sum(), (told["inside_high"] < told["area"]).sum()
+    return (
+        f"**Relevance lies in the region** of `concepts.region`: {inside.mean():.0%} of it"
+        f"{_over_seeds(100 * inside, '{:.0f}')}, where the region is {area:.0%} of the image; by the interval over "
+        f"images more than its area in {above} of {len(told)} layers (each baseline's counted), less in {below}."
+    )
+
+
+def _over_seeds(values: np.ndarray, form: str) -> str:
+    low, high = seeds_interval(np.asarray(values))
+    return "" if np.isnan(low) else f" ({form.format(low)} to {form.format(high)})"

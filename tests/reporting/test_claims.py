@@ -1,0 +1,54 @@
+import pandas as pd
+import pytest
+
+from stages.reporting import claims
+
+
+@pytest.fixture
+def layers():
+    """Six layers of ten concepts, of which one is not reported, for two seeds."""
+    rows = []
+    for seed, more in ((0, 0.0), (1, 1.0)):
+        for number, effective in enumerate([9, 7, 6, 5, 2, None]):
+            row = {"seed": seed, "layer": f"l{number}", "concepts": 10, "lost": 1e-6 * (number + seed)}
+            row |= {"reported": effective is not None, "effective_concepts": effective and effective + more}
+            inside = 0.4 + 0.1 * seed if number in (1, 2) else None
+            row |= {"inside": inside, "inside_low": inside and inside - 0.15, "inside_high": inside and inside + 0.01}
+            rows.append(row | {"area": 0.3 if number < 3 else None})
+    return pd.DataFrame(rows)
+
+
+def graph(*shares):
+    return [{"above": ["l3", 1], "below": ["l1", n], "share": share} for n, share in enumerate(shares)]
+
+
+def test_spread_is_compared_between_the_outer_thirds_of_the_layers_reported(layers):
+    said = claims.uniform(layers)
+    assert "over 95% of the concepts of the lower third" in said  # 0.9 and 1.0
+    assert "over 25% of the upper third's" in said
+    assert "a difference of 70 points (70 to 70)" in said
+    one = claims.uniform(layers[layers["seed"] == 0])
+    assert "over 90%" in one and "over 20%" in one and one.endswith("points.")
+
+
+def test_sub_concepts_bring_more_than_as_many_others_would(layers):
+    graphs = {0: {"cat": graph(0.5, 0.3), "dog": graph(0.4)}, 1: {"cat": graph(0.6, 0.4)}}
+    said = claims.decomposed(layers, graphs)
+    assert "bring 80% of a concept's relevance" in said  # (0.8 + 0.4) / 2, and 1
+    assert "mean over 3 concepts" in said
+    assert "as many would bring 17.5%" in said  # (0.2 + 0.1) / 2, and 0.2
+    assert claims.decomposed(layers, {0: {"cat": []}}) == ""
+
+
+def test_the_region_is_told_where_a_layer_could(layers):
+    said = claims.within(layers)
+    assert "45% of it (-19 to 109)" in said  # 0.4 and 0.5; Student's t of two
+    assert "region is 30% of the image" in said
+    assert "more than its area in 2 of 4 layers" in said and said.endswith("less in 0.")
+    assert claims.within(layers.drop(columns="inside")) == ""
+
+
+def test_no_layer_decides_by_relevance(layers):
+    said = claims.sentences(layers, {0: {"cat": graph(0.5)}})
+    assert len(said) == 4
+    assert "Each of the 5 layers reported has all of it (at most 5.0e-06" in said[0]
