@@ -20,7 +20,7 @@ from stages.files import replacing
 from stages.params import load
 
 PRESETS = Path("presets")
-WHOLE = {"table", "sampling"}  # mappings whose keys depend on the data set: one value, never merged
+WHOLE = {"table", "sampling", "region", "masks"}  # mappings of which one value replaces another: never merged
 ORDER = ["dataset", "model", "budget"]  # a budget may change the size of the images
 NULL = "tag:yaml.org,2002:null"
 
