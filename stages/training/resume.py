@@ -33,7 +33,6 @@ def save(
         for name, tensor in members.items()
     }
     document = {"fingerprint": fingerprint, "schedule": schedule.state_dict(), "history": history}
-    document["updates"] = [group.get("step") for group in optimiser.param_groups]
     write_tensors(path, tensors, {"training": json.dumps(document)})
 
 
@@ -70,8 +69,6 @@ def load(
         of_parameter = tensor.shape == parameters[name].shape
         tensor = torch.empty_like(parameters[name]).copy_(tensor) if of_parameter else tensor
         optimiser.state[parameters[name]][kind] = tensor
-    for group, updates in zip(optimiser.param_groups, document["updates"], strict=True):
-        group |= {} if updates is None else {"step": updates}
     schedule.load_state_dict(document["schedule"])
     for group, rate in zip(optimiser.param_groups, schedule.get_last_lr(), strict=True):
         group["lr"] = rate
