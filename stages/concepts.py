@@ -26,7 +26,7 @@ from stages.attribution import strategies
 from stages.attribution.atlas import Atlas, Found, survey
 from stages.attribution.canonical import canonical, facts
 from stages.attribution.composites import ByGraph
-from stages.attribution.concepts import Propagated, propagated, shares
+from stages.attribution.concepts import propagated, shares
 from stages.attribution.decomposition import decompose
 from stages.attribution.filters import TRUE_CLASS
 from stages.attribution.references import Highest, fields
@@ -106,7 +106,7 @@ def _picture(seen: "Seen", rows: pd.DataFrame, layers: list[str], settings: Conc
             figure = plots.concept_maps(
                 data.images[numbers[0]],
                 f"{name}: {data.index['image_id'].iloc[numbers[0]]}",
-                {layer: _maps(found, layer, concepts) for layer, concepts in top.items()},
+                {layer: found.captioned(layer, concepts) for layer, concepts in top.items()},
             )
             edges = decompose(found, (layers[-1], top[layers[-1]][0]), layers, WIDTHS)
         plots.save_pictures(figure, folder / "heatmaps" / f"{file}.png")
@@ -339,15 +339,6 @@ def _masked(image: np.ndarray, part: tuple[slice, slice], heat: np.ndarray) -> n
     size = gaussian_filter(np.abs(heat), 1.0)[part]
     light = np.where(size > 0.1 * size.max(), 1.0, 0.4)[..., None] if size.max() else 1.0
     return (image[part] * light).astype(np.uint8)
-
-
-def _maps(found: Propagated, layer: str, concepts: list[int]) -> list[tuple[str, np.ndarray]]:
-    """Return the label and the conditional heat map of concepts for the first image."""
-    share = shares(found.relevance[layer])[0]
-    return [
-        (f"{concept}: {100 * share[concept]:.1f} %", found.heat_maps(layer, concept)[0].cpu().numpy())
-        for concept in concepts
-    ]
 
 
 def _top(rows: pd.DataFrame, layer: str, name: str, count: int) -> list[int]:

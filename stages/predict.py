@@ -5,7 +5,8 @@
     python -m stages.predict --checkpoint models/pruned/lrp/seed0/step4.safetensors lesion.jpg
 
 writes `lesion.heatmap.png`: the picture, and where relevance for a class comes from (red) or speaks against it (blue),
-by the rules of `prune.scores.lrp`.
+by the rules of `prune.scores.lrp`. With `--concepts layer4.1.conv2:7,31` also `lesion.concepts.png`: where relevance
+through each of these channels comes from, and their share of that in the layer (Achtibat et al., 2023).
 """
 
 from pathlib import Path
@@ -15,14 +16,18 @@ import torch
 from PIL import Image
 
 from stages import command, device
+from stages.attribution.canonical import canonical
+from stages.attribution.concepts import propagated
 from stages.attribution.filters import TRUE_CLASS
 from stages.attribution.heatmap import heat_maps
 from stages.datasets import pictures
 from stages.errors import InputError, naming
 from stages.files import replacing
 from stages.networks import checkpoint
+from stages.networks.architectures import named_channels
 from stages.params import load
 from stages.pruning.scoring import composite
+from stages.reporting import plots
 
 LEAST = 256  # pixels of the longer side of what is shown
 
@@ -32,6 +37,9 @@ def main() -> None:
     parser = command.parser("stages.predict", __doc__, checkpoint="network of the study")
     parser.add_argument("pictures", type=Path, nargs="+", metavar="PICTURE")
     parser.add_argument("--class", dest="of_class", help="class to explain (default: the predicted one)")
+    parser.add_argument(
+        "--concepts", action="append", default=[], metavar="LAYER:CHANNELS", help="such as conv1:0,3; repeatable"
+    )
     parser.add_argument("--folder", type=Path, help="of the heat maps (default: that of each picture)")
     arguments = parser.parse_args()
     settings = load(arguments.params).prune.scores.lrp
@@ -39,6 +47,7 @@ def main() -> None:
     classes = architecture.classes
     if arguments.of_class and arguments.of_class not in classes:
         raise InputError(f"--class: {arguments.of_class!r} is none of {', '.join(classes)}")
+    concepts = named_channels(network, arguments.concepts, "--concepts")
     targets = [(arguments.folder or path.parent) / f"{path.stem}.heatmap.png" for path in arguments.pictures]
     if twice := next((target for target in targets if targets.count(target) > 1), None):
         raise InputError(f"{twice}: would be written for two pictures; name them differently, or use two --folder")
@@ -61,6 +70,16 @@ def main() -> None:
         for n in probabilities.argsort(descending=True).tolist():
             print(f"  {probabilities[n]:.4f}  {classes[n]}")
         print(f"  relevance for {classes[of_class]}: {target}")
+        if not concepts:
+            continue
+        of_concepts = target.with_name(f"{path.stem}.concepts.png")
+        form, start = canonical(network), TRUE_CLASS
+        with naming(arguments.checkpoint), propagated(form, list(concepts), image, label, start, propagating) as found:
+            maps = {layer: found.captioned(layer, channels) for layer, channels in concepts.items()}
+        with naming(of_concepts):
+            figure = plots.concept_maps(pixels.numpy(), f"{classes[of_class]}: {path.name}", maps)
+            plots.save_pictures(figure, of_concepts)
+        print(f"  relevance of concepts for it: {of_concepts}")
 
 
 def beside(picture: Image.Image, heat: np.ndarray) -> Image.Image:

@@ -63,6 +63,17 @@ def test_another_class_is_explained_in_another_folder(network_file, pictures, tm
     assert not file.with_name("0.heatmap.png").exists()
 
 
+def test_concepts_that_are_named_have_conditional_heat_maps(network_file, pictures):
+    (file, other), _ = pictures
+    answer = predict("--checkpoint", network_file, "--concepts", "conv1:0,3", "--concepts", "layer2.0.conv1:5", file)
+    assert answer.returncode == 0, answer.stderr
+    with Image.open(file.with_name("0.concepts.png")) as sheet:
+        assert min(sheet.size) > 200
+        shown = np.asarray(sheet.convert("RGB")).reshape(-1, 3).astype(int)
+    assert (shown[:, 0] - shown[:, 2] > 200).any()  # red: the largest relevance of each map is for the class, or blue
+    assert not other.with_name("7.concepts.png").exists()
+
+
 def test_red_is_for_and_blue_against():
     heat = np.zeros((2, 2))
     heat[0, 0], heat[1, 1] = 1, -1
@@ -76,6 +87,9 @@ def test_red_is_for_and_blue_against():
     ("arguments", "named"),
     [
         (["--class", "cat", "0.png"], ["--class: 'cat' is none of", "bag"]),
+        (["--concepts", "conv2:1", "0.png"], ["--concepts: 'conv2' is no layer; did you mean conv1"]),
+        (["--concepts", "conv1:16", "0.png"], ["--concepts: conv1 has the channels 0 to 15, not 16"]),
+        (["--concepts", "conv1", "0.png"], ["--concepts: 'conv1' must be a layer and its channels, such as conv1:0,3"]),
         (["0.png", "none.png"], ["none.png", "No such file"]),
         (["0.png", "text.png"], ["text.png", "no picture"]),
         (["0.png", "again/0.png", "--folder", "below.png"], ["below.png/0.heatmap.png: would be written for two"]),

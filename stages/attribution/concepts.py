@@ -8,6 +8,7 @@ alone on its way to the pixels.
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
+import numpy as np
 import torch
 from torch import nn
 from zennit.core import Composite
@@ -98,6 +99,12 @@ class Propagated:
         The options are those of `of`.
         """
         return self.of(layer, [channel], **options)[PIXELS].sum(1)
+
+    def captioned(self, layer: str, channels: Sequence[int]) -> list[tuple[str, np.ndarray]]:
+        """Return, for the first image, each channel's conditional heat map, and its share of relevance in words."""
+        share = shares(self.relevance[layer])[0]
+        maps = [self.heat_maps(layer, channel)[0].cpu().numpy() for channel in channels]
+        return [(f"{n}: {100 * share[n]:.1f} %", heat) for n, heat in zip(channels, maps, strict=True)]
 
 
 @contextmanager

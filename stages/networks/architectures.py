@@ -1,6 +1,8 @@
 """Networks by name: torchvision's, with a stem for small images, the small ResNets of He et al. for CIFAR, an MLP."""
 
 import difflib
+import re
+from collections.abc import Iterable, Sequence
 from fnmatch import fnmatchcase
 
 import torch
@@ -133,13 +135,44 @@ def prunable_layers(network: nn.Module, include: list[str], exclude: list[str], 
 
     layers = scored_layers(network)
     for pattern in include:
-        near = difflib.get_close_matches(pattern, layers, n=2)
-        if near and not any(matches(name, [pattern]) for name in layers):
-            raise InputError(f"{key}: {pattern!r} is no layer; did you mean {' or '.join(near)}?")
+        if _near(pattern, layers) and not any(matches(name, [pattern]) for name in layers):
+            raise InputError(f"{key}: {_no_layer(pattern, layers)}")
     names = [name for name in layers if matches(name, include) and not matches(name, exclude)]
     if not names:
         raise InputError(f"{key}: include {include} and exclude {exclude} leave none of the layers {', '.join(layers)}")
     return names
+
+
+def named_channels(network: nn.Module, words: Sequence[str], key: str) -> dict[str, list[int]]:
+    """Return, by layer, the channels that words such as `layer4.1.conv2:7,31` name.
+
+    Raises
+    ------
+    InputError
+        A word is none such, or names no layer, or a channel that it has not.
+    """
+    layers = scored_layers(network)
+    found: dict[str, list[int]] = {}
+    for word in words:
+        layer, _, channels = word.rpartition(":")
+        if not re.fullmatch(r"\d+(,\d+)*", channels):
+            raise InputError(f"{key}: {word!r} must be a layer and its channels, such as {next(iter(layers))}:0,3")
+        if layer not in layers:
+            raise InputError(f"{key}: {_no_layer(layer, layers)}")
+        for channel in map(int, channels.split(",")):
+            if channel >= (count := filters(layers[layer])):
+                raise InputError(f"{key}: {layer} has the channels 0 to {count - 1}, not {channel}")
+            found.setdefault(layer, []).append(channel)
+    return found
+
+
+def _near(name: str, layers: Iterable[str]) -> list[str]:
+    return difflib.get_close_matches(name, layers, n=2)
+
+
+def _no_layer(name: str, layers: Iterable[str]) -> str:
+    near = _near(name, layers)
+    return f"{name!r} is no layer; " + (f"did you mean {' or '.join(near)}?" if near else f"it has {', '.join(layers)}")
 
 
 def filters(layer: nn.Module) -> int:

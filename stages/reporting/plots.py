@@ -303,7 +303,7 @@ def concept_maps(image: np.ndarray, title: str, rows: dict[str, list[tuple[str, 
     image : uint8 array, H x W x 3
     title : str
     rows : dict
-        Name of a layer to (label, heat map H x W) of its concepts; all rows of one length.
+        Name of a layer to (label, heat map H x W) of its concepts.
     """
     columns = max(map(len, rows.values()))
     figure = Figure(figsize=(1.25 * columns + 1.2, 1.45 * (len(rows) + 1)), layout="constrained")
@@ -319,6 +319,8 @@ def concept_maps(image: np.ndarray, title: str, rows: dict[str, list[tuple[str, 
         for axes, (label, heat) in zip(panel, maps, strict=False):
             shown = axes.imshow(heat / (np.abs(heat).max() or 1.0), vmin=-1, vmax=1, cmap="bwr")
             axes.set_title(label, fontsize=7)
+        for axes in panel[len(maps) :]:
+            axes.set_axis_off()
     bar = figure.colorbar(shown, ax=panels, ticks=[-1, 0, 1], shrink=0.4)
     bar.set_label("share of the largest relevance")
     return figure
