@@ -23,7 +23,7 @@ def alone(settings):
 @pytest.fixture
 def settings(params):
     def make(**changes):
-        return params.train.model_copy(update={"epochs": 4, "batch_size": 32, **changes})
+        return params.train.model_copy(update={"epochs": 4, "batch_size": 32, "learning_rate": 0.05, **changes})
 
     return make
 
