@@ -30,9 +30,10 @@ def decisive(layers: pd.DataFrame) -> str:
     """Return what conservation says of layers that decide more than others."""
     reported = layers[layers["reported"]]
     return (
-        f"**Some layers decide more than others**: not by relevance. Each of the {reported['layer'].nunique()} layers "
-        f"reported has all of it (at most {reported['lost'].max():.1e} is lost or gained); what a network loses "
-        "without filters of its lower or upper layers is asked by `make sensitivity`."
+        "**Some layers decide more than others**: relevance cannot say so. All of it arrives at each of the "
+        f"{reported['layer'].nunique()} layers reported, parallel branches together (at most "
+        f"{reported['lost'].max():.1e} is lost or gained on the way); what a network loses without filters of its "
+        "lower or upper layers is asked by `make sensitivity`."
     )
 
 

@@ -51,4 +51,4 @@ def test_the_region_is_told_where_a_layer_could(layers):
 def test_no_layer_decides_by_relevance(layers):
     said = claims.sentences(layers, {0: {"cat": graph(0.5)}})
     assert len(said) == 4
-    assert "Each of the 5 layers reported has all of it (at most 5.0e-06" in said[0]
+    assert "at each of the 5 layers reported, parallel branches together (at most 5.0e-06 is" in said[0]
