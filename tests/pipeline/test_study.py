@@ -35,8 +35,8 @@ def test_one_command_runs_every_job_once_and_writes_what_the_contract_says(finis
 
 def test_the_table_has_one_row_a_network_and_the_promised_columns(finished):
     table = pd.read_csv(finished.folder / "metrics/pruning.csv")
-    assert list(table.columns[:13]) == [
-        "criterion", "seed", "step", "phase", "filters", "params", "macs",
+    assert list(table.columns[:14]) == [
+        "criterion", "seed", "step", "phase", "filters", "params", "macs", "sparsity",
         "accuracy", "balanced_accuracy", "macro_f1", "auroc", "ece", "loss",
     ]  # fmt: skip
     assert len([column for column in table if column.startswith("recall_")]) == 10
