@@ -114,7 +114,7 @@ def test_a_rule_written_anew_reruns_nothing_by_itself_and_one_more_step_is_publi
 
 
 def test_s12_experiments_leave_comments_and_the_workspace_alone(study):
-    text = study.read("params.yaml").replace("# Nesterov", "# Nesterov, by hand")
+    text = study.read("params.yaml").replace("# shares of all images", "# by hand: shares of all images")
     (study.folder / "params.yaml").write_text(text)
     study.commit("a hand edit")
     before = study.results()
@@ -126,7 +126,7 @@ def test_s12_experiments_leave_comments_and_the_workspace_alone(study):
     assert "shorter" in json.dumps(shown)
     study.run("dvc", "exp", "apply", "shorter")
     applied = study.read("params.yaml")
-    assert "# Nesterov, by hand" in applied
+    assert "# by hand: shares of all images" in applied
     assert "  steps: 1\n" in applied
     assert comments(applied) == comments(text)
     assert jobs(study.run("dvc", "exp", "run", "-S", "prune.steps=2")) & STEPS <= step("lrp", 2) | step("weight", 2)
