@@ -16,7 +16,7 @@ from stages import command, device
 from stages.datasets import store
 from stages.errors import naming
 from stages.files import write_rows
-from stages.names import PARTS
+from stages.names import PARTS, outer_thirds
 from stages.networks import checkpoint
 from stages.networks.architectures import scored_layers
 from stages.networks.predict import predict
@@ -68,8 +68,7 @@ def main() -> None:
 
 def parts(roots: list[str]) -> dict[str, list[str]]:
     """Return the first and the last third of the groups, by the name of the part."""
-    third = max(1, len(roots) // 3)
-    return dict(zip(PARTS, (roots[:third], roots[-third:]), strict=True))
+    return dict(zip(PARTS, outer_thirds(roots), strict=True))
 
 
 def lowest(candidates: list[selection.Candidate], rate: float) -> list[selection.Candidate]:

@@ -1,6 +1,7 @@
 """What the names of the study's checkpoints say, which of them are steps of their own, and names in its tables."""
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,6 +17,12 @@ STEP = re.compile(r"(^|/)(?P<criterion>[^/]+)/seed(?P<seed>\d+)/step(?P<step>\d+
 def file_name(name: str) -> str:
     """Return the name of a class as part of a file's name; two classes never have the same."""
     return name.replace("%", "%25").replace("/", "%2F")
+
+
+def outer_thirds(layers: Sequence) -> tuple[Sequence, Sequence]:
+    """Return what `PARTS` name: the first and the last third of layers in the network's order, one at least."""
+    third = max(1, len(layers) // 3)
+    return layers[:third], layers[-third:]
 
 
 class Identity(NamedTuple):

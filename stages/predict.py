@@ -55,6 +55,8 @@ def main() -> None:
     where = device.prepare(1)
     network.to(where)
     propagating = composite(settings, architecture, where)
+    with naming(arguments.checkpoint):
+        form = canonical(network)
     for path, picture, target in zip(arguments.pictures, shown, targets, strict=True):
         pixels = torch.from_numpy(np.array(pictures.square(picture, architecture.image_size)))
         image = architecture.normalise(pixels.permute(2, 0, 1)[None].float().div(255).to(where))
@@ -73,8 +75,10 @@ def main() -> None:
         if not concepts:
             continue
         of_concepts = target.with_name(f"{path.stem}.concepts.png")
-        form, start = canonical(network), TRUE_CLASS
-        with naming(arguments.checkpoint), propagated(form, list(concepts), image, label, start, propagating) as found:
+        with (
+            naming(arguments.checkpoint),
+            propagated(form, list(concepts), image, label, TRUE_CLASS, propagating) as found,
+        ):
             maps = {layer: found.captioned(layer, channels) for layer, channels in concepts.items()}
         with naming(of_concepts):
             figure = plots.concept_maps(pixels.numpy(), f"{classes[of_class]}: {path.name}", maps)

@@ -55,9 +55,9 @@ def within(masks: torch.Tensor, relevance: torch.Tensor) -> tuple[torch.Tensor, 
         return None
     size = relevance.abs()
     covered = adaptive_avg_pool2d(masks.to(size).unsqueeze(1), size.shape[2:])
-    told = (covered.amax((1, 2, 3)) - covered.amin((1, 2, 3)) > 1e-6).to(size)
-    inside, every = ((size * part).sum((2, 3)) * told[:, None] for part in (covered, torch.ones_like(covered)))
-    return inside, every, covered.mean((1, 2, 3)) * told
+    told = (covered.amax((1, 2, 3)) - covered.amin((1, 2, 3)) > 1e-6).to(size)[:, None]
+    area = covered.mean((2, 3)) * told
+    return (size * covered).sum((2, 3)) * told, size.sum((2, 3)) * told, area[:, 0]
 
 
 def _centres(size: int) -> tuple[torch.Tensor, torch.Tensor]:

@@ -28,16 +28,15 @@ def masked(network: nn.Module, architecture: Architecture) -> tuple[nn.Module, A
     """
     if any(isinstance(module, nn.LayerNorm) for module in network.modules()):
         raise ValueError(f"{architecture.name} has LayerNorms, which count what is masked")
-    weights = {}
-    positions = _positions(architecture)
-    for name, shape in architecture.unpruned().shape().state_dict().items():
-        small = network.state_dict()[name].detach()
+    positions, kept, weights = _positions(architecture), network.state_dict(), {}
+    architecture = dataclasses.replace(architecture, masked=True)
+    dense = architecture.shape()
+    for name, shape in dense.state_dict().items():
+        small = kept[name].detach()
         fill = torch.ones if name.endswith("running_var") else torch.zeros
         whole = fill(shape.shape, dtype=small.dtype, device=small.device)
         whole.view(-1)[positions[name].flatten().to(small.device)] = small.flatten()
         weights[name] = whole
-    architecture = dataclasses.replace(architecture, masked=True)
-    dense = architecture.shape()
     dense.load_state_dict(weights, assign=True)
     return dense.to(memory_format=architecture.memory_format).train(network.training), architecture
 

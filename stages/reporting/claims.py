@@ -7,6 +7,7 @@ relevance is centred was reported of a classifier of mitoses whose relevance was
 import numpy as np
 import pandas as pd
 
+from stages.names import outer_thirds
 from stages.reporting.comparison import seeds_interval
 
 Graphs = dict[str, list[dict]]
@@ -41,9 +42,7 @@ def uniform(layers: pd.DataFrame) -> str:
     """Return over which part of the concepts relevance is spread, in the lower and the upper third of the layers."""
     reported = layers[layers["reported"]]
     part = (reported["effective_concepts"] / reported["concepts"]).groupby(reported["seed"])
-    thirds = [(each.iloc[: max(1, len(each) // 3)].mean(), each.iloc[-max(1, len(each) // 3) :].mean())
-              for _, each in part]  # fmt: skip
-    lower, upper = np.array(thirds).T
+    lower, upper = np.array([[third.mean() for third in outer_thirds(each.to_numpy())] for _, each in part]).T
     return (
         f"**Lower layers are uniform**: relevance is spread over {lower.mean():.0%} of the concepts of the lower third "
         f"of the layers (effective number by number), and over {upper.mean():.0%} of the upper third's; a difference "
