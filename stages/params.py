@@ -2,7 +2,7 @@
 
 import difflib
 from pathlib import Path
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Literal, TypeVar, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 from ruamel.yaml import YAML
@@ -41,6 +41,9 @@ class Section(BaseModel):
     """A mapping in params.yaml: types are not coerced (a quoted "False" is no boolean), unknown keys are errors."""
 
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+
+
+SchemaT = TypeVar("SchemaT", bound=Section)
 
 
 class Fractions(Section):
@@ -586,7 +589,12 @@ class Params(Section):
 
 
 def load(path: Path) -> Params:
-    """Read and check a params.yaml.
+    """Read and check a params.yaml, as `read` does."""
+    return read(path, Params)
+
+
+def read(path: Path, schema: type[SchemaT]) -> SchemaT:
+    """Read a YAML file and check it against the schema of its sections.
 
     Raises
     ------
@@ -604,13 +612,13 @@ def load(path: Path) -> Params:
     except (YAMLError, ValueError) as error:
         raise InputError(f"{path}: not valid YAML: {error}") from None
     if not isinstance(content, dict):
-        raise InputError(f"{path}: must be a mapping with the sections {', '.join(Params.model_fields)}")
+        raise InputError(f"{path}: must be a mapping with the sections {', '.join(schema.model_fields)}")
     try:
-        return Params.model_validate(content)
+        return schema.model_validate(content)
     except ValidationError as error:
         problems = sorted(error.errors(), key=_rank)
         more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
-        raise InputError(f"{path}: {_describe(problems[0])}{more}") from None
+        raise InputError(f"{path}: {_describe(problems[0], schema)}{more}") from None
 
 
 def _refuse_repeats(key: str, values: list) -> None:
@@ -626,14 +634,14 @@ def _rank(problem: dict) -> int:
     return 2 if problem["type"] == "literal_error" and isinstance(problem["input"], dict) else 1
 
 
-def _describe(problem: dict) -> str:
+def _describe(problem: dict, schema: type[Section]) -> str:
     """Return `key: what is wrong: what would be right` for one error of pydantic."""
     names = [str(part) for part in problem["loc"]]
     key = ".".join(
         name for name in names if name.replace("_", "").isalnum() and name not in ("Weights", "LayerGroups", "str")
     )
     if problem["type"] == "extra_forbidden":
-        return f"{key}: unknown key{_suggest(names[-1], _siblings(names[:-1]))}"
+        return f"{key}: unknown key{_suggest(names[-1], _siblings(names[:-1], schema))}"
     if problem["type"] == "missing":
         return f"{key}: missing"
     if problem["type"] == "literal_error":
@@ -646,9 +654,8 @@ def _describe(problem: dict) -> str:
     return f"{key}: {problem['input']!r} {message}"
 
 
-def _siblings(names: list[str]) -> list[str]:
+def _siblings(names: list[str], section: type[BaseModel]) -> list[str]:
     """Return the keys of the section at `names`."""
-    section: type[BaseModel] = Params
     for name in names:
         if name in section.model_fields:
             annotation = section.model_fields[name].annotation
