@@ -6,8 +6,9 @@ PYTHON ?= python3
 VENV := .venv
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 READY := $(VENV)/.ready
+ASSISTANT := $(VENV)/.assistant
 
-.PHONY: help env run status test test-slow reliability audit lint lock clean toy curves sensitivity results-toy bench-concepts bench-data bench-deployment bench-jobs bench-planning bench-relevance bench-scheduling
+.PHONY: help env run status test test-slow reliability audit lint lock clean toy curves sensitivity app papers results-toy bench-assistant bench-concepts bench-data bench-deployment bench-jobs bench-planning bench-relevance bench-scheduling
 
 help:  ## list the targets
 	@grep -hE '^[a-z%-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z%-]+):[^#]*## /\1\t/' | expand -t 18
@@ -26,6 +27,12 @@ $(READY): requirements.lock
 	rm -rf $(VENV)/.cache
 	touch $@
 
+$(ASSISTANT): $(READY) requirements-assistant.lock
+	UV_CACHE_DIR=$(VENV)/.cache $(VENV)/bin/uv pip install --compile-bytecode \
+		--python $(VENV)/bin/python --requirement requirements-assistant.lock
+	rm -rf $(VENV)/.cache
+	touch $@
+
 run: $(READY)  ## the whole study of params.yaml, then its table and where the plots are
 	@python -m stages.study check
 	@dvc repro
@@ -34,11 +41,11 @@ run: $(READY)  ## the whole study of params.yaml, then its table and where the p
 status: $(READY)  ## what is done, and what would run
 	@python -m stages.study status
 
-test: $(READY)  ## every test but the slow ones (at most 12 minutes)
+test: $(ASSISTANT)  ## every test but the slow ones (at most 12 minutes)
 	@OMP_NUM_THREADS=1 pytest -n 2 --ignore tests/pipeline
 	@pytest -n 2 tests/pipeline
 
-test-slow: $(READY)  ## the tests that need longer (at most 30 minutes)
+test-slow: $(ASSISTANT)  ## the tests that need longer (at most 30 minutes)
 	@OMP_NUM_THREADS=1 pytest -n 2 -m 'slow and not slurm'
 	@pytest -m 'slow and slurm' tests/pipeline
 
@@ -90,12 +97,25 @@ bench-scheduling: $(READY)  ## what a step costs beside its work: here, on SLURM
 bench-relevance: $(READY)  ## relevance against a training step and zennit's composites (10 minutes)
 	@python -m benchmarks.relevance
 
+app: $(ASSISTANT)  ## ask the papers, the docs and the study's results, in the browser
+	@echo "open http://127.0.0.1:8501"
+	@python -m streamlit run stages/assistant/app/page.py
+
+papers: $(ASSISTANT)  ## download the papers of papers/manifest.yaml
+	@python -m stages.assistant papers
+
+bench-assistant: $(ASSISTANT)  ## what the assistant finds, turns away and explains, and how fast: metrics/assistant.json (5 minutes)
+	@python -m benchmarks.assistant
+
 lock:  ## resolve requirements.lock anew from pyproject.toml
 	uv pip compile --universal --python-version 3.11 --extra dev --custom-compile-command "make lock" \
 		--quiet --upgrade --output-file requirements.lock pyproject.toml
+	uv pip compile --universal --python-version 3.11 --extra dev --extra assistant --no-annotate \
+		--constraint requirements.lock --custom-compile-command "make lock" \
+		--quiet --upgrade --output-file requirements-assistant.lock pyproject.toml
 
 clean:  ## remove what can be made again: outputs, steps, logs (not the environment, not DVC's cache)
 	rm -rf data/prepared models/baseline models/pruned metrics/*.json metrics/*.csv metrics/*.html
 	cd metrics && rm -rf predictions plots comparison safety few_shot drift curves sensitivity toy
-	rm -rf .work .snakemake logs .pytest_cache .ruff_cache dvc_plots
+	rm -rf .work .snakemake .assistant logs .pytest_cache .ruff_cache dvc_plots
 	find . -name __pycache__ -not -path './.venv/*' -exec rm -rf {} +

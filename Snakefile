@@ -753,6 +753,21 @@ rule sensitivity:
         " 2>&1 | tee {log:q}"
 
 
+# The assistant's index (stages/assistant): it reads anew what changed of the papers, the docs and the results.
+
+
+rule index:
+    output:
+        touch(f"{WORK}/index/read"),
+    log:
+        "logs/index.log",
+    params:
+        sources=[content(path) for path in ["assistant.yaml", "papers", "README.md", "docs", "metrics/pruning.csv"]],
+        code=content("stages/assistant"),
+    shell:
+        "python -m stages.assistant index 2>&1 | tee {log:q}"
+
+
 def key_of(criterion, seed):
     """Return the key of a chain; `none` where nothing runs (dry runs, lint, reports)."""
     return KEYS.get(f"{criterion}/{seed}", "none")

@@ -49,6 +49,7 @@ BESIDE = {  # targets that are no stage; their rules
     "toy": ["toy", "toy_problem"],
     "curves": ["curves", "one_shot"],
     "sensitivity": ["sensitivity", "layer_sensitivity"],
+    "index": ["index"],
 }
 TAG = "STUDY_FOLDER"  # in the environment of every job: which study it belongs to
 

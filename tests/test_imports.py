@@ -96,6 +96,7 @@ def test_targets_beside_the_study_watch_exactly_the_modules_their_rules_use():
 
 def test_nothing_imports_a_stage_module_and_the_library_knows_no_caller():
     order = {"datasets": 0, "networks": 0, "attribution": 0, "reporting": 0, "pruning": 1, "training": 1}
+    order["assistant"] = 2
     for name, path in MODULES.items():
         parts = name.split(".")
         for other in imported(path):
@@ -104,6 +105,11 @@ def test_nothing_imports_a_stage_module_and_the_library_knows_no_caller():
                 assert name in BRIDGE, f"{name} imports the stage module {other}"
             if len(parts) > 2 and len(target) > 2:
                 assert order[target[1]] <= order[parts[1]], f"{name} imports {other}"
+
+
+def test_nothing_of_the_study_imports_the_assistant():
+    of_the_study = {name: path for name, path in MODULES.items() if not name.startswith("stages.assistant")}
+    assert not [name for name, path in of_the_study.items() if any("assistant" in each for each in imported(path))]
 
 
 @pytest.mark.parametrize(

