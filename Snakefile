@@ -755,6 +755,8 @@ rule sensitivity:
 
 # The assistant's index (stages/assistant): it reads anew what changed of the papers, the docs and the results.
 
+RESULTS = ["metrics/pruning.csv", "metrics/few_shot.csv", "metrics/report.html"]
+
 
 rule index:
     output:
@@ -762,7 +764,7 @@ rule index:
     log:
         "logs/index.log",
     params:
-        sources=[content(path) for path in ["assistant.yaml", "papers", "README.md", "docs", "metrics/pruning.csv"]],
+        sources=[content(path) for path in ["assistant.yaml", "papers", "README.md", "docs", *RESULTS]],
         code=content("stages/assistant"),
     shell:
         "python -m stages.assistant index 2>&1 | tee {log:q}"

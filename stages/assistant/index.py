@@ -17,7 +17,7 @@ from stages.assistant.passages import Box, Document, Passage, Sentence, cut
 from stages.errors import InputError
 from stages.files import write_json
 
-LAYOUT = 2  # of what is kept; another number is another index
+LAYOUT = 3  # of what is kept; another number is another index
 BATCH = 64  # passages encoded between two reports of progress
 Progress = Callable[[str, float], None]  # the path that is read, the share of paths that are done
 

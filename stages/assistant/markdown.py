@@ -15,7 +15,7 @@ from markdown_it import MarkdownIt
 from markdown_it.token import Token
 from markdown_it.tree import SyntaxTreeNode
 
-from stages.assistant.passages import Document, Language, Sentence
+from stages.assistant.passages import BELOW, Document, Language, Sentence
 from stages.assistant.text import language, sentences
 
 COMMENT = re.compile(r"<!--.*?-->", re.DOTALL)
@@ -23,7 +23,6 @@ GENERATED = re.compile(r"^Made at commit ", re.MULTILINE)  # a page of `make res
 COMMAND_LINES = 2  # of code that is kept
 LOWEST = 6  # level of headings
 CAPTION = 80  # signs, at most, of a sentence in a place
-BELOW = " › "  # between the headings of a place
 BLOCKS = {"heading", "paragraph", "table", "fence", "code_block", "html_block"}
 
 

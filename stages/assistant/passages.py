@@ -7,6 +7,7 @@ from typing import Literal
 
 Kind = Literal["paper", "docs", "results"]
 Language = Literal["en", "de"]
+BELOW = " › "  # between the headings of a place
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ class Passage:
     @property
     def searched(self) -> str:
         """What is encoded and searched: the text, after the headings it stands under where they are known."""
-        return f"{self.places}: {self.text}" if self.kind == "docs" else self.text
+        return f"{self.places}: {self.text}" if BELOW in self.places else self.text
 
     @property
     def name(self) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
-from stages.assistant import markdown, pdf
+from stages.assistant import markdown, pdf, report
 from stages.assistant.index import Source
 from stages.files import sha256
 
@@ -35,6 +35,10 @@ def _results(root: Path) -> Iterator[Source]:
             if path.exists():
                 name = _below(root, path)
                 yield Source(name, results.digest(path, commit), partial(results.read, folder, name, study, commit))
+    path = root / "metrics/report.html"
+    if path.exists():
+        name = _below(root, path)
+        yield Source(name, sha256(path), partial(report.read, path, name))
 
 
 def _below(root: Path, path: Path) -> str:

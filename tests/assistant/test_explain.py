@@ -56,7 +56,7 @@ def test_the_drop_of_bm25_is_that_of_an_index_with_and_without_the_sentence(sear
 
 
 def test_the_headings_of_docs_stay_when_a_sentence_is_left_out(search, monkeypatch):
-    sentences = (Sentence("Relevance is conserved.", "Rules"), Sentence("Apples are red.", "Rules"))
+    sentences = (Sentence("Relevance is conserved.", "A › Rules"), Sentence("Apples are red.", "A › Rules"))
     passage = Passage("docs/a.md", "docs", "A", "en", "0", sentences)
     found = search.find("Which rules conserve relevance?", 3)
     vector = search.vectors_of_texts([passage.searched], "en")[0]
@@ -66,7 +66,7 @@ def test_the_headings_of_docs_stay_when_a_sentence_is_left_out(search, monkeypat
     original = search.vectors_of_texts
     monkeypatch.setattr(search, "vectors_of_texts", lambda texts, of: read.extend(texts) or original(texts, of))
     first, second = without_each_sentence(search, found, hit)
-    assert read == ["Rules: Apples are red.", "Rules: Relevance is conserved."]
+    assert read == ["A › Rules: Apples are red.", "A › Rules: Relevance is conserved."]
     assert first.cosine > second.cosine
     assert first.bm25 > 0 > second.bm25
 
