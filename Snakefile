@@ -755,7 +755,8 @@ rule sensitivity:
 
 # The assistant's index (stages/assistant): it reads anew what changed of the papers, the docs and the results.
 
-RESULTS = ["metrics/pruning.csv", "metrics/few_shot.csv", "metrics/report.html"]
+SOURCES = ["assistant.yaml", "papers", "README.md", "docs"]
+SOURCES += ["metrics/pruning.csv", "metrics/few_shot.csv", "metrics/report.html"]
 
 
 rule index:
@@ -764,7 +765,7 @@ rule index:
     log:
         "logs/index.log",
     params:
-        sources=[content(path) for path in ["assistant.yaml", "papers", "README.md", "docs", *RESULTS]],
+        sources=lambda wildcards: [content(path) for path in SOURCES],  # papers may be large: only where it runs
         code=content("stages/assistant"),
     shell:
         "python -m stages.assistant index 2>&1 | tee {log:q}"

@@ -13,14 +13,14 @@ import shutil
 import sys
 import time
 from pathlib import Path
+from typing import get_args
 
 from stages import command
 from stages.assistant import explain, library
 from stages.assistant.assistant import Assistant, Response
+from stages.assistant.passages import Kind
 from stages.assistant.settings import load
 from stages.errors import InputError
-
-KINDS = ["paper", "docs", "results"]
 
 
 def main() -> None:
@@ -35,7 +35,7 @@ def main() -> None:
     asked = commands.add_parser("ask", help="answer a question by quoting the sources")
     asked.add_argument("question")
     asked.add_argument("--passages", type=int, choices=range(3, 11), metavar="3…10", help="how many are shown")
-    asked.add_argument("--sources", nargs="+", choices=KINDS, help="which kinds are searched")
+    asked.add_argument("--sources", nargs="+", choices=get_args(Kind), help="which kinds are searched")
     asked.add_argument("--why", action="store_true", help="say why each passage was found")
     commands.add_parser("papers", help="download the papers of the manifest")
     arguments = parser.parse_args()

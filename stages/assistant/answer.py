@@ -37,8 +37,10 @@ def quote(search: Search, found: Found) -> Answer:
     Headings and what else of a paper has no full stop are not quoted: they answer nothing.
     """
     sure = confidence(search, found)
+    if sure < 0:
+        return Answer([], sure)
     asked, numbers, sentences, cosines, scores = question_terms(found.question), [], [], [], []
-    for number, hit in enumerate(found.shown, 1) if sure >= 0 else ():
+    for number, hit in enumerate(found.shown, 1):
         passage = hit.passage
         some = [each for each in passage.sentences if passage.kind != "paper" or ENDED.search(each.text)]
         if some:

@@ -18,7 +18,7 @@ from stages.errors import InputError
 from stages.files import write_json
 
 LAYOUT = 3  # of what is kept; another number is another index
-BATCH = 64  # passages encoded between two reports of progress
+BATCH = 64  # passages that are encoded and kept together
 Progress = Callable[[str, float], None]  # the path that is read, the share of paths that are done
 
 
@@ -54,7 +54,7 @@ class Index:
         self._client = chromadb.PersistentClient(str(self.folder / "chroma"), Settings(anonymized_telemetry=False))
         self.vectors = self._collection()
         self.documents = self._known()
-        self._forget(self._without_vectors())
+        self._forget(set())
 
     @property
     def _list(self) -> Path:
@@ -80,9 +80,7 @@ class Index:
             "passages", configuration={"hnsw": {"space": "cosine"}}, embedding_function=None
         )
 
-    def update(
-        self, sources: Sequence[Source], progress: Callable[[str, float], None] = lambda path, share: None
-    ) -> Changes:
+    def update(self, sources: Sequence[Source], progress: Progress = lambda path, share: None) -> Changes:
         """Read what is new or changed, remove what is gone, leave the rest; killed, it goes on with the next file.
 
         The same content under two paths is one document, that of the first path.
@@ -96,7 +94,7 @@ class Index:
         wanted = {path: digest for digest, path in first.items()}
         changes.removed.extend(path for path in self.documents if path not in wanted)
         stale = {path for path, entry in self.documents.items() if wanted.get(path) != entry["digest"]}
-        self._forget(stale | self._without_vectors())
+        self._forget(stale)
         tokens = 0
         for number, source in enumerate(sources):
             if wanted.get(source.path) != source.digest:
@@ -116,22 +114,19 @@ class Index:
             self._encode_anew()
         return changes._replace(tokens=tokens)
 
-    def _without_vectors(self) -> set[str]:
-        """Return the documents of which a killed update has left out vectors."""
-        there = set(self.vectors.get(include=[])["ids"])
-        return {
-            path
-            for path, entry in self.documents.items()
-            if not all(passage["name"] in there for passage in entry["passages"])
-        }
-
     def _forget(self, paths: set[str]) -> None:
-        """Forget documents, and vectors of no document, which a killed update leaves."""
-        self.documents = {path: entry for path, entry in self.documents.items() if path not in paths}
-        if paths:
+        """Forget documents, and what a killed update leaves: documents without all their vectors, vectors of none."""
+        there = set(self.vectors.get(include=[])["ids"])
+        names = {
+            path: {passage["name"] for passage in entry["passages"]}
+            for path, entry in self.documents.items()
+            if path not in paths
+        }
+        kept = {path: self.documents[path] for path, mine in names.items() if mine <= there}
+        if len(kept) < len(self.documents):
+            self.documents = kept
             self._write()
-        named = {passage["name"] for entry in self.documents.values() for passage in entry["passages"]}
-        if unknown := set(self.vectors.get(include=[])["ids"]) - named:
+        if unknown := there.difference(*(names[path] for path in kept)):
             self.vectors.delete(sorted(unknown))
 
     def _add(self, document: Document, digest: str) -> int:

@@ -107,7 +107,7 @@ class Search:
                 float(cosines[of_kind[at]]),
                 int(dense_ranks[at]),
                 float(scores[of_kind[at]]),
-                int(bm25_ranks[at]) if lexical[of_kind[at]] > 0 else None,
+                int(bm25_ranks[at]) if with_terms[at] else None,
                 float(fused[at]),
                 rank,
             )
