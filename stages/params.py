@@ -107,6 +107,7 @@ class Data(Section):
     table: Table | None
     classes: Annotated[list[str], Field(min_length=2)] | None
     image_size: Annotated[int, Field(ge=8)]
+    centre: Annotated[float, Field(gt=0, le=1)]
     split_seed: Count
     fractions: Fractions
     limit_per_class: Annotated[int, Field(ge=4)] | None

@@ -51,7 +51,7 @@ def main() -> None:
     targets = [(arguments.folder or path.parent) / f"{path.stem}.heatmap.png" for path in arguments.pictures]
     if twice := next((target for target in targets if targets.count(target) > 1), None):
         raise InputError(f"{twice}: would be written for two pictures; name them differently, or use two --folder")
-    shown = [pictures.decode(path) for path in arguments.pictures]
+    shown = [pictures.central(pictures.decode(path), architecture.centre) for path in arguments.pictures]
     where = device.prepare(1)
     network.to(where)
     propagating = composite(settings, architecture, where)

@@ -38,7 +38,7 @@ def main() -> None:
     log.info("%d images of %d classes at %d px", len(rows), len(source.classes), params.image_size)
     store.write(
         arguments.prepared, params.name, source, rows, params.image_size,
-        threads=arguments.threads, keep_duplicates=params.duplicates == "keep",
+        centre=params.centre, threads=arguments.threads, keep_duplicates=params.duplicates == "keep",
         track=lambda pictures: tqdm(pictures, "prepare", len(rows), mininterval=2, disable=None),
     )  # fmt: skip
     counts = source.records.iloc[rows]["split"].value_counts()

@@ -67,6 +67,7 @@ def _architecture(params: Params, data: store.Prepared) -> checkpoint.Architectu
         stem=params.model.stem,
         classes=data.classes,
         image_size=data.description["image_size"],
+        centre=data.description["centre"],
         mean=given.mean if given else data.description["mean"],
         std=given.std if given else data.description["std"],
         channels_last=params.train.channels_last,

@@ -3,6 +3,7 @@
 import re
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -51,6 +52,23 @@ def test_probabilities_are_those_of_the_network_and_maps_lie_beside_the_pictures
             left = np.asarray(both)[8:256:16, 8:256:16]
             assert np.array_equal(left, np.asarray(Image.open(file)))
     assert f"relevance for {next(iter(said))}: {files[1].with_name('7.heatmap.png')}" in answer.stdout
+
+
+def test_a_network_that_saw_the_centre_of_pictures_is_shown_it(tmp_path, network_file, pictures):
+    (file, _), _ = pictures
+    framed = Image.new("RGB", (32, 32), (200, 30, 30))
+    framed.paste(Image.open(file), (8, 8))
+    framed.save(tmp_path / "framed.png")
+    network, architecture = checkpoint.load(network_file)
+    checkpoint.save(tmp_path / "seed1.safetensors", network, replace(architecture, centre=0.5))
+    said = [
+        predict("--checkpoint", network_file, file),
+        predict("--checkpoint", tmp_path / "seed1.safetensors", tmp_path / "framed.png"),
+    ]
+    one, other = ([line for line in answer.stdout.splitlines() if line.startswith("  0.")] for answer in said)
+    assert one == other != []
+    with Image.open(tmp_path / "framed.heatmap.png") as both:
+        assert np.array_equal(np.asarray(both)[8:256:16, 8:256:16], np.asarray(Image.open(file)))
 
 
 def test_another_class_is_explained_in_another_folder(network_file, pictures, tmp_path):

@@ -128,6 +128,14 @@ def test_masks_become_an_array_beside_the_images(prepare, masked, tmp_path):
     assert store.load(tmp_path / "prepared").masks is None
 
 
+def test_the_centre_of_a_mask_is_that_of_its_image(prepare, masked, tmp_path):
+    answer = prepare(masks=masked(), centre=0.5)
+    assert answer.returncode == 0, answer.stderr
+    masks = store.load(tmp_path / "prepared").masks
+    assert masks.mean() / 255 == pytest.approx(1 / 7, abs=0.01)  # of pixels 8 to 21, those below 10
+    assert (masks[..., :2] == 255).all() and (masks[..., 4:] == 0).all()
+
+
 def save_mask(value, shape=(20, 30)):
     return lambda folder: Image.fromarray(np.full(shape, value, np.uint8)).save(folder / "5_lesion.png")
 

@@ -42,6 +42,12 @@ def decode(path: Path) -> Image.Image:
         raise InputError(f"{path}: cannot be read as a picture: {error}") from None
 
 
+def central(picture: Image.Image, share: float) -> Image.Image:
+    """Return the part of a picture around its centre that has this share of its sides."""
+    left, top = (round(side * (1 - share) / 2) for side in picture.size)
+    return picture if share == 1 else picture.crop((left, top, picture.width - left, picture.height - top))
+
+
 def square(picture: Image.Image, size: int) -> Image.Image:
     """Return a picture resized to `size` x `size` pixels, with antialiasing."""
     return picture if picture.size == (size, size) else picture.resize((size, size), Image.Resampling.BILINEAR)

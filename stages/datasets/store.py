@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from stages.datasets.pictures import square
+from stages.datasets.pictures import central, square
 from stages.datasets.source import SPLITS, Source
 from stages.errors import InputError, naming
 from stages.files import replacing, write_json
@@ -36,7 +36,8 @@ class Prepared:
         `image_id`, `label`, `group`, `split`, then subgroups such as `age`; one row an image, in the order of `images`.
     description : dict
         `dataset.json`: name, classes, counts by split and class, mean and std of the training split, image_size,
-        left_out (missing rows and pictures), duplicates (equal pictures in different splits), content_sha256.
+        centre (the share of a picture's sides that is stored), left_out (missing rows and pictures), duplicates
+        (equal pictures in different splits), content_sha256.
     masks : uint8 array, N x H x W, optional
         255 inside, 0 outside, between these where a pixel is in part inside. Memory-mapped.
     """
@@ -138,6 +139,7 @@ def write(
     rows: Sequence[int],
     size: int,
     *,
+    centre: float = 1.0,
     threads: int = 1,
     keep_duplicates: bool = False,
     track: Callable[[Iterable], Iterable] = iter,
@@ -151,6 +153,8 @@ def write(
     rows : sequence of int
         Which records to store, in this order; each picture is decoded once and resized to `size` pixels squared with
         antialiasing, and so is its mask, if there is one.
+    centre : float
+        The share of a picture's sides that is stored, around its centre; of its mask too.
     threads : int
         How many pictures are worked on at a time; changes no byte. Memory does not grow with the number of pictures.
     keep_duplicates : bool
@@ -183,7 +187,7 @@ def write(
         with ExitStack() as stack:
             stream = stack.enter_context(_array(folder / "images.npy", (*shape, 3)))
             masks = stack.enter_context(_array(folder / "masks.npy", shape)) if source.mask else None
-            stored = track(_stored(source, rows, size, threads))
+            stored = track(_stored(source, rows, size, centre, threads))
             for row, (pixels, mask, digest, of_picture) in zip(range(len(records)), stored, strict=True):
                 stream.write(pixels.data)  # not through a memory map: a full disk would end the process by a signal
                 if masks:
@@ -221,6 +225,7 @@ def write(
                 "mean": (mean / 255).tolist(),
                 "std": (std / 255).tolist(),
                 "image_size": size,
+                "centre": centre,
                 "left_out": source.left_out,
                 "duplicates": [[names[one], names[other]] for one, other in repeated],
                 "content_sha256": total.hexdigest(),
@@ -239,14 +244,15 @@ def _array(path: Path, shape: tuple[int, ...]) -> Iterator[IO[bytes]]:
 Stored = tuple[np.ndarray, np.ndarray | None, bytes, np.ndarray]
 
 
-def _stored(source: Source, rows: Sequence[int], size: int, threads: int) -> Iterator[Stored]:
+def _stored(source: Source, rows: Sequence[int], size: int, centre: float, threads: int) -> Iterator[Stored]:
     """Yield in order what is stored of each picture and its mask, the picture's digest and its histogram."""
 
     def one(row: int) -> Stored:
         whole = source.image(row)
-        picture = square(whole, size)
-        mask = np.asarray(square(source.mask(row, whole.size), size)) if source.mask else None
+        picture = square(central(whole, centre), size)
+        mask = square(central(source.mask(row, whole.size), centre), size) if source.mask else None
         pixels = np.asarray(picture)
+        mask = None if mask is None else np.asarray(mask)
         return pixels, mask, hashlib.blake2b(pixels.data, digest_size=16).digest(), np.array(picture.histogram())
 
     def some(start: int) -> list[Stored]:

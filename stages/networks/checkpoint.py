@@ -36,6 +36,8 @@ class Architecture:
         What was pruned, in order, as torch-pruning records it; channel numbers are those of the moment.
     masked : bool
         Whether that is still there, as zeros; see `stages.pruning.masking`.
+    centre : float
+        The share of a picture's sides that the network sees of it, around its centre.
     """
 
     name: str
@@ -47,6 +49,7 @@ class Architecture:
     channels_last: bool
     history: list[list] = field(default_factory=list)
     masked: bool = False
+    centre: float = 1.0
 
     @property
     def memory_format(self) -> torch.memory_format:

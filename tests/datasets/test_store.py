@@ -133,6 +133,14 @@ def test_pictures_are_resized_with_antialiasing(tmp_path):
     assert stored.max() < 135
 
 
+def test_the_part_around_the_centre_is_stored_as_it_is(tmp_path):
+    pictures = noise(2, 64)
+    store.write(tmp_path / "p", "x", made(pictures, ["train"] * 2), range(2), 16, centre=0.25)
+    data = store.load(tmp_path / "p")
+    assert np.array_equal(data.images, np.stack(pictures)[:, 24:40, 24:40])
+    assert data.description["centre"] == 0.25
+
+
 def test_memory_does_not_grow_with_the_number_of_pictures(tmp_path):
     picture = noise(1, 64)[0]
 
