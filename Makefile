@@ -110,7 +110,7 @@ bench-assistant: $(ASSISTANT)  ## what the assistant finds, turns away and expla
 lock:  ## resolve requirements.lock anew from pyproject.toml
 	uv pip compile --universal --python-version 3.11 --extra dev --custom-compile-command "make lock" \
 		--quiet --upgrade --output-file requirements.lock pyproject.toml
-	uv pip compile --universal --python-version 3.11 --extra dev --extra assistant --no-annotate \
+	uv pip compile --universal --python-version 3.11 --extra dev --extra assistant --extra assistant-dev --no-annotate \
 		--constraint requirements.lock --custom-compile-command "make lock" \
 		--quiet --upgrade --output-file requirements-assistant.lock pyproject.toml
 

@@ -18,7 +18,6 @@ from stages.params import Digest, Section, read
 
 MANIFEST = "manifest.yaml"
 AGENT = {"User-Agent": "pruning-by-explanation"}
-MOST = 50 * 2**20  # bytes of a paper
 SECONDS = (10, 60)  # to connect, and between two pieces of a file
 NULL = "tag:yaml.org,2002:null"
 UPLOADING = threading.Lock()  # two sessions of the app may add a file of one name
@@ -89,8 +88,8 @@ def keep_upload(folder: Path, name: str, content: bytes) -> Path:
         It is above 50 MiB, no PDF, or none that can be read; nothing is kept then.
     """
     shown = re.sub(r"[^\w.-]+", "-", Path(name).name).strip("-.")[:100] or "upload"
-    if len(content) > MOST:
-        raise InputError(f"{shown}: {len(content) / 2**20:.0f} MiB, at most {MOST >> 20} MiB are read")
+    if len(content) > pdf.MAX_BYTES:
+        raise InputError(f"{shown}: {len(content) / 2**20:.0f} MiB, at most {pdf.MAX_BYTES >> 20} MiB are read")
     with UPLOADING:
         stem = shown.removesuffix(".pdf").removesuffix(".PDF")
         path = Path(folder) / f"{stem}.pdf"
@@ -114,8 +113,8 @@ def _fetch(url: str, path: Path) -> None:
             with path.open("wb") as stream:
                 for piece in answer.iter_content(2**16):
                     written += len(piece)
-                    if written > MOST:
-                        raise InputError(f"{url}: more than {MOST / 2**20:g} MiB, which no paper has")
+                    if written > pdf.MAX_BYTES:
+                        raise InputError(f"{url}: more than {pdf.MAX_BYTES / 2**20:g} MiB, which no paper has")
                     stream.write(piece)
     except requests.RequestException as error:
         raise InputError(f"{url}: cannot be downloaded: {_reason(error)}") from None

@@ -7,7 +7,7 @@ from threading import Thread
 
 import pytest
 
-from stages.assistant import library
+from stages.assistant import library, pdf
 from stages.assistant.library import download, manifest
 from stages.errors import InputError
 
@@ -160,7 +160,7 @@ def test_what_is_no_pdf_is_refused_and_not_kept(tmp_path, content, digest):
 
 
 def test_a_file_above_the_limit_is_refused_and_not_kept(tmp_path, monkeypatch):
-    monkeypatch.setattr(library, "MOST", len(PDF) - 1)
+    monkeypatch.setattr(pdf, "MAX_BYTES", len(PDF) - 1)
     with serving() as (url, _):
         listed(tmp_path, ("a.pdf", f"{url}/a.pdf", DIGEST))
         assert f"{url}/a.pdf: more than " in refused(tmp_path)
@@ -168,8 +168,8 @@ def test_a_file_above_the_limit_is_refused_and_not_kept(tmp_path, monkeypatch):
 
 
 def test_the_limit_is_50_mib_and_a_file_of_that_size_is_kept(tmp_path, monkeypatch):
-    assert library.MOST == 52428800
-    monkeypatch.setattr(library, "MOST", len(PDF))
+    assert pdf.MAX_BYTES == 52428800
+    monkeypatch.setattr(pdf, "MAX_BYTES", len(PDF))
     with serving() as (url, _):
         listed(tmp_path, ("a.pdf", f"{url}/a.pdf", DIGEST))
         download(tmp_path, print)

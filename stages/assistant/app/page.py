@@ -11,7 +11,7 @@ from stages.assistant import explain, pdf
 from stages.assistant.assistant import Assistant, Response
 from stages.assistant.explain import Drop
 from stages.assistant.index import Changes
-from stages.assistant.library import MOST, keep_upload
+from stages.assistant.library import keep_upload
 from stages.assistant.map import FEWEST, NEIGHBOURS, Map
 from stages.assistant.search import Found, Hit
 from stages.assistant.settings import load
@@ -103,8 +103,8 @@ def side_bar(assistant: Assistant, changes: Changes, lines: list[str]) -> tuple[
 def upload(assistant: Assistant) -> None:
     """Let PDFs be added to the folder of papers, and say in a line why one was not."""
     with st.form("upload", clear_on_submit=True, border=False):
-        label = f"Add PDFs (at most {MOST >> 20} MiB each)"
-        st.file_uploader(label, "pdf", accept_multiple_files=True, key="files", max_upload_size=MOST >> 20)
+        label = f"Add PDFs (at most {pdf.MAX_BYTES >> 20} MiB each)"
+        st.file_uploader(label, "pdf", accept_multiple_files=True, key="files", max_upload_size=pdf.MAX_BYTES >> 20)
         st.form_submit_button("Add", on_click=keep_uploads, args=[assistant.papers])
     for line in st.session_state.pop("not_kept", []):
         st.error(plain(line))
