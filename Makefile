@@ -8,7 +8,7 @@ export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 READY := $(VENV)/.ready
 ASSISTANT := $(VENV)/.assistant
 
-.PHONY: help env run status test test-slow reliability audit lint lock clean toy curves sensitivity app papers results-toy bench-assistant bench-concepts bench-data bench-deployment bench-jobs bench-planning bench-relevance bench-scheduling
+.PHONY: help env run status test test-slow reliability audit lint lock clean toy curves sensitivity app papers results-toy bench-assistant bench-concepts bench-data bench-deployment bench-jobs bench-planning bench-prototypes bench-relevance bench-scheduling
 
 help:  ## list the targets
 	@grep -hE '^[a-z%-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z%-]+):[^#]*## /\1\t/' | expand -t 18
@@ -90,6 +90,9 @@ bench-deployment: $(READY)  ## a network of half the MACs against the whole: ONN
 
 bench-planning: $(READY)  ## Snakemake's plan of studies of 1,000 and 10,000 jobs (2 minutes)
 	@python -m benchmarks.planning
+
+bench-prototypes: $(READY)  ## a forward pass of a ProtoPNet against its backbone alone (2 minutes)
+	@python -m benchmarks.prototypes
 
 bench-scheduling: $(READY)  ## what a step costs beside its work: here, on SLURM, and in groups (7 minutes, SLURM)
 	@python -m benchmarks.scheduling

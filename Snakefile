@@ -36,7 +36,16 @@ DRIFT_PICTURES = "metrics/drift/{criterion}/seed{seed}.png"
 CONCEPTS = f"{WORK}/concepts/{{key}}/seed{{seed}}"
 GRAPHS = f"{CONCEPTS}/graphs.json"
 CHANGES = f"{WORK}/concepts/{{key}}/{{criterion}}/seed{{seed}}.csv"
+PROTOTYPES = f"{WORK}/prototypes/{{key}}/seed{{seed}}"
+PROTOTYPE_SEEDS = SEEDS if STUDY.prototypes.per_class else []
+OF_FILTERS = [f"filters/{criterion}" for criterion in STUDY.prototypes.backbone.criteria]
+PROTOPNETS = ["trained", "pruned", "tuned", *OF_FILTERS]
+OF_PROTOTYPES = ["trained.history.csv", "plan.json", *(f"{name}.safetensors" for name in PROTOPNETS)]
+OF_PROTOTYPES += [f"{name}.plan.json" for name in OF_FILTERS]
+PROTOTYPE_PICTURES = "metrics/plots/prototypes/seed{seed}"
+NO_PROTOTYPES = ["models/prototypes/none", "metrics/plots/prototypes/none"]
 CONCEPT_PICTURES = "metrics/plots/concepts/seed{seed}"
+PICTURED_PROTOTYPES = ["prototypes", "explanations", "explanations.json"]
 PICTURED = ["heatmaps", "references", "strategies", "strategies.json", "graphs", "graphs.json"]
 FEW_SHOT_PREDICTIONS = "metrics/few_shot/predictions/k{images}/{criterion}/seed{seed}.parquet"
 PREDICTIONS = "metrics/predictions/{criterion}/seed{seed}.parquet"
@@ -72,6 +81,7 @@ localrules:
     stage_few_shot,
     stage_drift,
     stage_concepts,
+    stage_prototypes,
     stage_report,
     publish_baseline,
     publish_pruned,
@@ -79,6 +89,9 @@ localrules:
     publish_few_shot,
     publish_drift,
     publish_concepts,
+    publish_prototypes,
+    publish_prototype_pictures,
+    no_prototypes,
 
 
 onstart:
@@ -123,6 +136,7 @@ rule all:
         FEW_SHOT_COMPARISON,
         "metrics/drift/drift.csv",
         "metrics/concepts/atlas.csv",
+        "metrics/prototypes/prototypes.csv",
         "metrics/report.html",
 
 
@@ -171,6 +185,14 @@ rule stage_concepts:
     input:
         "metrics/concepts/atlas.csv",
         expand(f"{CONCEPT_PICTURES}/graphs.json", seed=SEEDS),
+
+
+rule stage_prototypes:
+    input:
+        "metrics/prototypes/prototypes.csv",
+        expand("models/prototypes/seed{seed}/{name}", seed=PROTOTYPE_SEEDS, name=OF_PROTOTYPES),
+        expand(f"{PROTOTYPE_PICTURES}/explanations.json", seed=PROTOTYPE_SEEDS),
+        [] if PROTOTYPE_SEEDS else NO_PROTOTYPES,
 
 
 rule stage_report:
@@ -499,8 +521,108 @@ rule compare_concepts:
         " --changes {input.changes:q} --folder metrics/concepts 2>&1 | tee {log:q}"
 
 
+rule prototypes:
+    input:
+        ancient(PREPARED),
+        study=ancient(PARAMS),
+        backbone=ancient(f"{BASELINE}.safetensors"),
+    output:
+        checkpoint=f"{PROTOTYPES}/trained.safetensors",
+        history=f"{PROTOTYPES}/trained.history.csv",
+    log:
+        "logs/prototypes/seed{seed}.{key}.log",
+    threads: STUDY.prototypes.threads
+    resources:
+        gpu=1,
+    params:
+        python=started,
+    shell:
+        "{params.python} -m stages.prototypes --params {input.study:q} --data data/prepared --seed {wildcards.seed}"
+        " --backbone {input.backbone:q} --checkpoint {output.checkpoint:q} --history {output.history:q} 2>&1 | tee {log:q}"
+
+
+rule prune_prototypes:
+    input:
+        ancient(PREPARED),
+        study=ancient(PARAMS),
+        checkpoint=ancient(f"{PROTOTYPES}/trained.safetensors"),
+    output:
+        pruned=f"{PROTOTYPES}/pruned.safetensors",
+        tuned=f"{PROTOTYPES}/tuned.safetensors",
+        plan=f"{PROTOTYPES}/plan.json",
+    log:
+        "logs/prune_prototypes/seed{seed}.{key}.log",
+    threads: STUDY.prototypes.threads
+    resources:
+        gpu=1,
+    shell:
+        "python -m stages.prune_prototypes --params {input.study:q} --data data/prepared --seed {wildcards.seed}"
+        " --checkpoint {input.checkpoint:q} --pruned {output.pruned:q} --tuned {output.tuned:q} --plan {output.plan:q}"
+        " 2>&1 | tee {log:q}"
+
+
+rule prune_backbone:
+    input:
+        ancient(PREPARED),
+        study=ancient(PARAMS),
+        checkpoint=ancient(f"{PROTOTYPES}/tuned.safetensors"),
+    output:
+        finetuned=f"{PROTOTYPES}/filters/{{criterion}}.safetensors",
+        plan=f"{PROTOTYPES}/filters/{{criterion}}.plan.json",
+    log:
+        "logs/prune_backbone/{criterion}/seed{seed}.{key}.log",
+    threads: STUDY.prototypes.threads
+    resources:
+        gpu=1,
+    params:
+        python=started,
+    shell:
+        "{params.python} -m stages.prune_backbone --params {input.study:q} --data data/prepared"
+        " --criterion {wildcards.criterion} --seed {wildcards.seed} --checkpoint {input.checkpoint:q}"
+        " --finetuned {output.finetuned:q} --plan {output.plan:q} 2>&1 | tee {log:q}"
+
+
+rule evaluate_prototypes:
+    input:
+        ancient(PREPARED),
+        study=ancient(PARAMS),
+        classifier=ancient(f"{BASELINE}.safetensors"),
+        networks=ancient(expand(f"{PROTOTYPES}/{{name}}.safetensors", name=PROTOPNETS, allow_missing=True)),
+        pictured=ancient(f"{PROTOTYPES}/tuned.safetensors"),
+    output:
+        multiext(f"{PROTOTYPES}/evaluated/", "rows.csv", "explanations.json"),  # and pictures: the folder is written as a whole
+    log:
+        "logs/evaluate_prototypes/seed{seed}.{key}.log",
+    threads: STUDY.prototypes.threads
+    resources:
+        gpu=1,
+    params:
+        folder=subpath(output[0], parent=True),
+    shell:
+        "python -m stages.evaluate_prototypes --params {input.study:q} --data data/prepared --seed {wildcards.seed}"
+        " --classifier {input.classifier:q} --checkpoints {input.networks:q} --pictured {input.pictured:q}"
+        " --folder {params.folder:q} 2>&1 | tee {log:q}"
+
+
+rule compare_prototypes:
+    input:
+        study=ancient(PARAMS),
+        rows=lambda _: ancient([of_prototypes(seed, "evaluated/rows.csv") for seed in PROTOTYPE_SEEDS]),
+        plans=lambda _: ancient([of_prototypes(seed, "plan.json") for seed in PROTOTYPE_SEEDS]),
+        pruning=ancient("metrics/pruning.csv"),
+    output:
+        multiext("metrics/prototypes/", "prototypes.csv", "page.md"),  # and a figure
+    log:
+        "logs/compare_prototypes.log",
+    shell:
+        "python -m stages.compare_prototypes --params {input.study:q} --rows {input.rows:q} --plans {input.plans:q}"
+        " --pruning {input.pruning:q} --folder metrics/prototypes 2>&1 | tee {log:q}"
+
+
 rule report:
     input:
+        ancient("metrics/prototypes/prototypes.csv"),
+        ancient(expand(f"{PROTOTYPE_PICTURES}/explanations.json", seed=PROTOTYPE_SEEDS[:1])),
         ancient("metrics/drift/drift.csv"),
         ancient("metrics/concepts/atlas.csv"),
         ancient(expand(f"{CONCEPT_PICTURES}/graphs.json", seed=SEEDS[0])),
@@ -613,6 +735,40 @@ rule publish_concepts:
         "logs/publish/concepts/seed{seed}.log",
     params:
         made=lambda baseline, input: [os.path.join(os.path.dirname(input[0]), part) for part in PICTURED],
+        folder=subpath(output[0], parent=True),
+    shell:
+        "(cp -rlf {params.made:q} {params.folder:q} || cp -rf {params.made:q} {params.folder:q}) 2> {log:q}"
+
+
+rule publish_prototypes:
+    input:
+        lambda file: ancient(of_prototypes(file.seed, file.name)),
+    output:
+        "models/prototypes/seed{seed}/{name}",
+    log:
+        "logs/publish/prototypes/seed{seed}/{name}.log",
+    shell:
+        "(ln -f {input:q} {output:q} || cp {input:q} {output:q}) 2> {log:q}"
+
+
+rule no_prototypes:
+    output:
+        NO_PROTOTYPES,
+    log:
+        "logs/publish/no_prototypes.log",
+    shell:
+        "touch {output:q} 2> {log:q}"
+
+
+rule publish_prototype_pictures:
+    input:
+        lambda file: ancient(of_prototypes(file.seed, "evaluated/explanations.json")),
+    output:
+        f"{PROTOTYPE_PICTURES}/explanations.json",
+    log:
+        "logs/publish/prototype_pictures/seed{seed}.log",
+    params:
+        made=lambda file, input: [os.path.join(os.path.dirname(input[0]), part) for part in PICTURED_PROTOTYPES],
         folder=subpath(output[0], parent=True),
     shell:
         "(cp -rlf {params.made:q} {params.folder:q} || cp -rf {params.made:q} {params.folder:q}) 2> {log:q}"
@@ -774,6 +930,11 @@ rule index:
 def key_of(criterion, seed):
     """Return the key of a chain; `none` where nothing runs (dry runs, lint, reports)."""
     return KEYS.get(f"{criterion}/{seed}", "none")
+
+
+def of_prototypes(seed, name):
+    """Return a file of the ProtoPNets of a seed in the work folder."""
+    return f"{PROTOTYPES}/{name}".format(key=key_of("baseline", seed), seed=seed)
 
 
 def of_chain(criterion, seed, suffix):

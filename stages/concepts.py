@@ -9,10 +9,6 @@ writes `atlas.csv` (a row a layer, class and concept), `layers.csv` (what was co
 and `strategies/CLASS.png`. The rules of relevance are those of `prune.scores.lrp`. The folder is replaced as a whole.
 """
 
-import os
-import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -34,13 +30,13 @@ from stages.attribution.strategies import Strategies
 from stages.datasets import store
 from stages.datasets.store import Prepared
 from stages.errors import InputError, naming
-from stages.files import replacing, write_json, write_rows
+from stages.files import replacing, replacing_folder, write_json, write_rows
 from stages.names import ALL_CLASSES, file_name
 from stages.networks import checkpoint
 from stages.networks.architectures import prunable_layers
 from stages.networks.checkpoint import Architecture
 from stages.params import Concepts, load
-from stages.pruning.scoring import composite, region
+from stages.pruning.scoring import composite, masks_of
 from stages.reporting import plots
 
 PICTURES = {"heatmaps", "references", "graphs", "strategies"}
@@ -81,7 +77,7 @@ def main() -> None:
     reported = [layer for layer in layers if layer not in flagged]
     if not reported:
         raise InputError(f"concepts.lost: {settings.lost}: every layer loses more; prune.scores.lrp names other rules")
-    with _replaced(arguments.folder) as folder:
+    with replacing_folder(arguments.folder, PICTURES, TABLES) as folder:
         for pictures in PICTURES:
             (folder / pictures).mkdir()
         write_rows(folder / "layers.csv", seen.layer_rows(lost, flagged))
@@ -135,31 +131,6 @@ def _tell_strategies(seen: "Seen", labels: list[int], settings: Concepts, folder
         figure = plots.picture_rows(pictures, settings.references)
         plots.save_pictures(figure, folder / "strategies" / f"{file_name(name)}.png")
     write_json(folder / "strategies.json", told)
-
-
-@contextmanager
-def _replaced(folder: Path) -> Iterator[Path]:
-    """Yield a new folder that takes the place of this one once it is whole.
-
-    Raises
-    ------
-    InputError
-        The folder holds something else than concepts.
-    """
-    if folder.exists() and (not folder.is_dir() or {path.name for path in folder.iterdir()} - PICTURES - TABLES):
-        raise InputError(f"{folder}: exists, and holds other things; name a folder for the concepts alone")
-    new = folder.with_name(f".{folder.name}.{os.getpid()}")
-    new.mkdir(parents=True)
-    try:
-        yield new
-        shutil.rmtree(folder, ignore_errors=True)
-        try:
-            new.rename(folder)
-        except OSError:  # another copy of the study, which shares the work folder, was first
-            if not all((folder / table).exists() for table in TABLES):
-                raise
-    finally:
-        shutil.rmtree(new, ignore_errors=True)
 
 
 class Seen:
@@ -220,14 +191,7 @@ class Seen:
         asked = self.settings.region
         if asked is None:
             return []
-        if asked == "masks":
-            if self.data.masks is None:
-                raise InputError("concepts.region: masks, but the prepared data have none; data.masks names them")
-            masks = torch.from_numpy(self.data.masks[numbers]).float() / 255
-        else:
-            size = self.architecture.image_size
-            masks = region(asked, size, "concepts.region").expand(len(numbers), -1, -1)
-        return [masks.to(self.where)]
+        return [masks_of(asked, self.data, numbers, self.architecture.image_size, "concepts.region").to(self.where)]
 
     def rows(self, layers: list[str]) -> list[dict]:
         """Return the rows of the atlas: the first concepts of each layer and class, with all that tie for it."""

@@ -5,11 +5,14 @@ import hashlib
 import json
 import os
 import re
+import shutil
 import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from stages.errors import InputError
 
 
 @contextmanager
@@ -29,6 +32,31 @@ def replacing(path: Path) -> Iterator[Path]:
         raise
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def replacing_folder(folder: Path, folders: set[str], tables: set[str]) -> Iterator[Path]:
+    """Yield a new folder that takes the place of this one once it is whole: it has these folders and files, no others.
+
+    Raises
+    ------
+    InputError
+        The folder is there and holds something else.
+    """
+    if folder.exists() and (not folder.is_dir() or {path.name for path in folder.iterdir()} - folders - tables):
+        raise InputError(f"{folder}: exists, and holds other things; name a folder for these results alone")
+    new = folder.with_name(f".{folder.name}.{os.getpid()}")
+    new.mkdir(parents=True)
+    try:
+        yield new
+        shutil.rmtree(folder, ignore_errors=True)
+        try:
+            new.rename(folder)
+        except OSError:  # another copy of the study, which shares the work folder, was first
+            if not all((folder / table).exists() for table in tables):
+                raise
+    finally:
+        shutil.rmtree(new, ignore_errors=True)
 
 
 def write_json(path: Path, content: Any) -> None:

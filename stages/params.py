@@ -501,6 +501,89 @@ class Setting(Section):
     amount: Literal["one", "logit"] | None = None
 
 
+class PatchCosts(Section):
+    """What the costs of patches weigh beside the cross-entropy."""
+
+    cluster: Annotated[float, Field(ge=0, allow_inf_nan=False)]
+    separation: Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
+class LastLayer(Section):
+    """Training of the last layer of a ProtoPNet alone."""
+
+    epochs: Count
+    batch_size: Positive
+    learning_rate: Annotated[float, Field(gt=0, allow_inf_nan=False)]
+    l1: Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
+class PrototypeRules(Section):
+    """Which prototypes are removed."""
+
+    rules: list[Literal["nearest", "nearest-prior", "duplicates", "region"]]
+    neighbours: Positive
+    own: Annotated[float, Field(gt=0, allow_inf_nan=False)]
+    alike: Annotated[float, Field(ge=0, allow_inf_nan=False)]
+    region: Region | Literal["masks"] | None
+    inside: Share
+    last_of_class: Literal["refuse", "keep"]
+
+    @model_validator(mode="after")
+    def _be_possible(self):
+        _refuse_repeats("rules", self.rules)
+        if {"nearest", "nearest-prior"} <= set(self.rules):
+            raise ValueError("rules: nearest and nearest-prior are two versions of one rule; name one")
+        if self.own > self.neighbours:
+            raise ValueError(f"own is {self.own:g}, more than the {self.neighbours} neighbours")
+        if "region" in self.rules and self.region is None:
+            raise ValueError("region is null, but the rule region needs it")
+        return self
+
+
+class PrunedBackbone(Section):
+    """Filter pruning of the backbone of a ProtoPNet, at once, and what follows."""
+
+    criteria: list[Literal[Reduced, "weight", "weight-l2", "bn-scale", "random"]]
+    unit: Literal["filters", "params", "macs"]
+    left: Annotated[float, Field(gt=0, lt=1)]
+    epochs: Count
+    learning_rate: Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+    @model_validator(mode="after")
+    def _criteria_differ(self):
+        _refuse_repeats("criteria", self.criteria)
+        return self
+
+
+class PrototypeRates(Section):
+    """Learning rates of a ProtoPNet's parts."""
+
+    backbone: Annotated[float, Field(gt=0, allow_inf_nan=False)]
+    prototypes: Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+class PrototypeStudy(Section):
+    """A ProtoPNet on the backbone of each baseline: trained, projected, its prototypes and its backbone pruned."""
+
+    layer: str | None
+    per_class: Count
+    dimension: Positive
+    similarity: Literal["log", "linear"]
+    warm_up: Count
+    joint: Count
+    rounds: Positive
+    batch_size: Annotated[int, Field(ge=2)]
+    learning_rate: PrototypeRates
+    weight_decay: Annotated[float, Field(ge=0)]
+    costs: PatchCosts
+    last_layer: LastLayer
+    prune: PrototypeRules
+    backbone: PrunedBackbone
+    noise: Annotated[float, Field(ge=0, le=1)]
+    examples: Positive
+    threads: Positive
+
+
 class Curves(Section):
     """Pruning at once, without fine-tuning, at several rates."""
 
@@ -567,6 +650,7 @@ class Params(Section):
     few_shot: FewShot
     drift: Drift
     concepts: Concepts
+    prototypes: PrototypeStudy
     curves: Curves
     sensitivity: Sensitivity
     toy: Toy
@@ -581,10 +665,22 @@ class Params(Section):
             raise ValueError(
                 f"prune.removal: mask, but LayerNorms of {self.model.name} count zeros; physical would be right"
             )
-        if self.concepts.region == "masks" and not self.data.masks:
-            raise ValueError("concepts.region is masks, but data.masks is null")
+        for key, asked in (("concepts", self.concepts.region), ("prototypes.prune", self.prototypes.prune.region)):
+            if asked == "masks" and not self.data.masks:
+                raise ValueError(f"{key}.region is masks, but data.masks is null")
+        if self.prototypes.per_class and not self.model.name.startswith(("resnet", "vgg")):
+            raise ValueError(
+                f"prototypes.per_class: {self.prototypes.per_class}, but {self.model.name} is no ResNet or VGG, which "
+                "alone become ProtoPNets; 0 would be right"
+            )
         self.prune.scores.refuse_missing(
-            [*self.prune.criteria, *self.curves.criteria, *self.sensitivity.criteria, "lrp"]
+            [
+                *self.prune.criteria,
+                *self.curves.criteria,
+                *self.sensitivity.criteria,
+                *self.prototypes.backbone.criteria,
+                "lrp",
+            ]
         )
         return self
 

@@ -28,7 +28,7 @@ from stages.networks.size import sparsity
 from stages.params import Criterion, Prune, load
 from stages.pruning import limits, masking
 from stages.pruning.cut import cut
-from stages.pruning.recalibration import recalibrate
+from stages.pruning.recalibration import recalibrate_on_some
 from stages.training.loop import fit
 from stages.training.validation import row_of_untrained
 
@@ -72,7 +72,8 @@ def main() -> None:
 
     coupled = params.scores.coupled[arguments.criterion]
     network, architecture, plan = cut(network, architecture, scores, params, coupled, arguments.step)
-    recalibration = _recalibrate(network.to(where), architecture, data, params, seed)
+    batch = params.finetune.batch_size
+    recalibration = recalibrate_on_some(network.to(where), architecture, data, params.recalibrate, batch, seed)
     plan |= {**named, "recalibration": recalibration}
     if fabric.is_global_zero:
         checkpoint.save(arguments.pruned, *masking.as_asked(network, architecture, params.removal))
@@ -163,17 +164,6 @@ def _publish_again(arguments, network, architecture, data, params: Prune) -> Non
 def _read_plan(path: Path) -> dict:
     with naming(path):
         return json.loads(path.read_text())
-
-
-def _recalibrate(network, architecture, data, params: Prune, seed: int) -> dict[str, float]:
-    if not params.recalibrate:
-        return {"images": 0, "largest_shift": 0.0}
-    rows = np.random.default_rng(seed).permutation(data.rows("train"))[: params.recalibrate]
-    size = params.finetune.batch_size
-    whole = rows[: max(size, len(rows) // size * size)]  # batches of one size weigh the same
-    where = next(network.parameters()).device
-    batches = (architecture.normalise(images.to(where)) for images, _ in data.batches(whole, size))
-    return {"images": len(whole), "largest_shift": recalibrate(network, batches)}
 
 
 def _load_scores(path, network: torch.nn.Module, params: Prune) -> dict[str, torch.Tensor]:

@@ -47,6 +47,7 @@ def main() -> None:
         "Classes, subgroups, single images": _safety(metrics, table),
         "Does it still look where it looked?": _drift(metrics, params),
         "What it relies on: concepts": _concepts(metrics, params, data),
+        "Prototypes": _prototypes(metrics, params, data),
         "What was removed": [
             page.figure(metrics / "plots/layers.svg", "Filters left in each layer after the last step."),
             page.folded("After every step", page.markdown(tables.steps_markdown(table))),
@@ -184,6 +185,32 @@ def _concepts(metrics: Path, params: Params, data: dict) -> list[str]:
             "images in which concepts are most relevant (RelMax) and most active (ActMax), cropped to what they see."
         )
         blocks.append(page.figure(sheets[layer], f"{layer}: {caption}"))
+    return blocks
+
+
+def _prototypes(metrics: Path, params: Params, data: dict) -> list[str]:
+    pictures = metrics / f"plots/prototypes/seed{params.seeds[0]}"
+    words = (
+        "A ProtoPNet (Chen et al., 2019) on the backbone of each unpruned classifier: it compares patches of an image "
+        "with prototypes, which are patches of training images. Those that do not stand for their class are removed, "
+        "then filters of the backbone."
+    )
+    if not params.prototypes.per_class:
+        return [_page(metrics / "prototypes/page.md")]
+    blocks = [
+        page.markdown(words),
+        page.figure(metrics / "prototypes/prototypes.svg", "Balanced accuracy of ProtoPNets beside filter pruning."),
+        _page(metrics / "prototypes/page.md"),
+        page.markdown(f"Seed {params.seeds[0]}; every class is in `{pictures}`."),
+    ]
+    for number, name in enumerate(data["classes"][:CLASSES_SHOWN]):
+        stem = file_name(name)
+        captions = {
+            f"explanations/{stem}.1.png": f"{name}: the prototypes that speak most for what a test image is called.",
+            f"prototypes/{stem}.png": f"{name}: its prototypes in their training images, and what there is like them.",
+        }
+        figures = [page.figure(pictures / file, caption) for file, caption in captions.items()]
+        blocks += figures if not number else [page.folded(f"Prototypes of {name}", "".join(figures))]
     return blocks
 
 

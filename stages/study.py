@@ -8,7 +8,7 @@ By hand::
     python -m stages.study size             # what its networks take on the disk, by step
     python -m stages.study free             # deletes networks from the work folder that models.keep does not keep
     python -m stages.study export NAME      # its small results to docs/results/NAME, a page to docs/results-NAME.md
-    python -m stages.study export NAME --of toy       # the same for toy, curves, sensitivity
+    python -m stages.study export NAME --of toy       # the same for toy, curves, sensitivity; for prototypes alone
 """
 
 import json
@@ -22,10 +22,13 @@ from pathlib import Path
 from stages import command, disk, provenance, run
 from stages.errors import InputError
 from stages.files import replacing
+from stages.names import file_name
 from stages.params import load
 
 TABLE = Path("metrics/pruning.csv")
 MODELS = Path("models/pruned")
+PROTOTYPES = "prototypes"
+PICTURED_CLASSES = 2  # of prototypes, in what is exported
 
 
 def main() -> None:
@@ -36,9 +39,15 @@ def main() -> None:
         commands.add_parser(function.__name__).set_defaults(function=lambda _, function=function: function())
     exporter = commands.add_parser("export")
     exporter.add_argument("name")
-    exporter.add_argument("--of", choices=run.BESIDE, help="a target beside the study")
+    exporter.add_argument(
+        "--of", choices=[*run.BESIDE, PROTOTYPES], help="a target beside the study, or the prototypes alone"
+    )
     exporter.set_defaults(
-        function=lambda given: export_target(given.name, given.of) if given.of else export_study(given.name)
+        function=lambda given: (
+            export_target(given.name, given.of)
+            if given.of in run.BESIDE
+            else (export_prototypes if given.of else export_study)(given.name)
+        )
     )
     arguments = parser.parse_args()
     arguments.function(arguments)
@@ -127,9 +136,7 @@ def export_study(name: str) -> None:
     from stages.reporting import tables
 
     rows = _rows()
-    _refuse_uncommitted()
-    if _output("dvc", "status", "--json") != "{}":
-        raise InputError(f"{TABLE}: not that of {run.PARAMS} and the code as they are; `dvc repro` makes it")
+    _refuse_outdated()
     metrics = Path("metrics")
     small = (
         "*.json",
@@ -140,6 +147,7 @@ def export_study(name: str) -> None:
         "safety/subgroups.csv",
         "few_shot/few_shot.*",
         "concepts/changes.*",
+        "prototypes/prototypes.*",
     )
     files = [path for kind in small for path in metrics.glob(kind)]
     page = [
@@ -159,12 +167,44 @@ def export_study(name: str) -> None:
         "## Concepts",
         (metrics / "concepts/page.md").read_text().strip(),
         "![relevance of the concepts that are left](changes.svg)",
+        "## Prototypes",
+        (metrics / "prototypes/page.md").read_text().strip(),
+        *["![balanced accuracy of ProtoPNets](prototypes.svg)"] * (metrics / "prototypes/prototypes.svg").exists(),
         "## Every step",
         tables.steps_markdown(rows),
         "![accuracy](accuracy.svg)",
         "![filters left in each layer](layers.svg)",
     ]
     _export(name, "dvc repro", files, page)
+
+
+def export_prototypes(name: str) -> None:
+    """Do as `export_study` for the ProtoPNets of the study alone, with pictures of some classes."""
+    import pandas as pd
+
+    from stages.reporting import tables
+
+    rows = _rows()
+    _refuse_outdated()
+    metrics, seed = Path("metrics"), load(run.PARAMS).seeds[0]
+    pictures = metrics / f"plots/prototypes/seed{seed}"
+    files, page = [metrics / "prototypes/prototypes.csv"], [(metrics / "prototypes/page.md").read_text().strip()]
+    if not len(pd.read_csv(files[0])):
+        raise InputError(f"{files[0]}: has no ProtoPNets; prototypes.per_class in {run.PARAMS} asks for them")
+    files.append(metrics / "prototypes/prototypes.svg")
+    page += ["![balanced accuracy of ProtoPNets beside filter pruning](prototypes.svg)", "## Pictures"]
+    data = json.loads(run.PREPARED.read_text())
+    for of_class in data["classes"][:PICTURED_CLASSES]:
+        stem = file_name(of_class)
+        files += [pictures / f"prototypes/{stem}.png", pictures / f"explanations/{stem}.1.png"]
+        page += [
+            f"Prototypes of {of_class}, seed {seed}, in their images, and what there is like them:",
+            f"![prototypes of {of_class}](<{stem}.png>)",
+            "Why a test image is called what it is called:",
+            f"![why a {of_class} is called so](<{stem}.1.png>)",
+        ]
+    said = f"ProtoPNets on the backbones of {rows['seed'].nunique()} unpruned networks, test split."
+    _export(name, "dvc repro", files, [said, tables.majority(data["counts"]["test"]), *page])
 
 
 def export_target(name: str, target: str) -> None:
@@ -200,8 +240,15 @@ def _export(name: str, command_line: str, files: list[Path], page: list[str]) ->
     text = "\n\n".join([f"# Results: {name}", head, *page]) + "\n"
     (folder / "tables.tex").write_text(tables.as_latex(text))
     with replacing(file) as temporary:
-        temporary.write_text(re.sub(r"\]\(", f"](results/{name}/", text))
+        temporary.write_text(re.sub(r"\]\((<?)", rf"](\1results/{name}/", text))
     print(file)
+
+
+def _refuse_outdated() -> None:
+    """Refuse results that are not those of the parameters and the committed code."""
+    _refuse_uncommitted()
+    if _output("dvc", "status", "--json") != "{}":
+        raise InputError(f"{TABLE}: not that of {run.PARAMS} and the code as they are; `dvc repro` makes it")
 
 
 def _refuse_uncommitted() -> None:

@@ -10,6 +10,7 @@ import torch
 from stages.datasets import fashion_mnist, splits, store
 from stages.networks import architectures
 from stages.networks.checkpoint import Architecture
+from stages.networks.protopnet import ProtoPNet, Prototypes
 from stages.params import load
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -75,3 +76,18 @@ def architecture(prepared):
 @pytest.fixture
 def images():
     return torch.from_numpy(np.random.default_rng(0).normal(size=(6, 3, 32, 32)).astype(np.float32))
+
+
+CLASSES = [0, 0, 1, 2, 2, 3, 9]
+DIMENSION = 8  # of the prototypes of `protopnet`
+
+
+def protopnet(classes=CLASSES, similarity="log", layer=None):
+    """Return a lively ProtoPNet of ten classes for images of 16 pixels, and its architecture."""
+    torch.manual_seed(0)
+    prototypes = Prototypes(layer, DIMENSION, similarity, list(classes))
+    network = ProtoPNet(lively(architectures.build("resnet8", "imagenet", 10, 16)), prototypes, 10).eval()
+    names = [f"class {label}" for label in range(10)]
+    return network, Architecture(
+        "resnet8", "imagenet", names, 16, [0.2] * 3, [0.3] * 3, channels_last=False, prototypes=prototypes
+    )

@@ -18,6 +18,7 @@ from torchvision.ops import StochasticDepth
 from zennit.types import Activation
 
 from stages.attribution.layers import Gate, Scale, Sum
+from stages.networks.protopnet import PrototypeLayer
 
 NORMS = nn.BatchNorm1d | nn.BatchNorm2d
 IDLE = (nn.Dropout, nn.Dropout2d, StochasticDepth, nn.Identity)  # what does nothing in evaluation mode
@@ -164,7 +165,7 @@ KEEP = {
     nn.AdaptiveMaxPool2d, nn.Flatten, Sum, Gate, *IDLE, *SUMS, *PRODUCTS, *POOLS, functional.dropout,
     torch.cat, torch.flatten, torch.permute, torch.reshape, "flatten", "view", "reshape", "permute", "contiguous",
 }  # fmt: skip
-FLATTEN = {nn.Flatten, torch.flatten, torch.reshape, "flatten", "view", "reshape", "mean"}
+FLATTEN = {nn.Flatten, PrototypeLayer, torch.flatten, torch.reshape, "flatten", "view", "reshape", "mean"}
 
 
 def _rewrite(form: fx.GraphModule, node: fx.Node) -> None:

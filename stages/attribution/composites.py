@@ -15,7 +15,8 @@ from zennit.types import Activation, AvgPool, BatchNorm, Convolution, Linear
 
 from stages.attribution.canonical import facts
 from stages.attribution.layers import Gate, Scale, Sum
-from stages.attribution.rules import AlphaBeta, Epsilon, Gamma, Halve, Pass, Proportional, WSquare, ZPlus
+from stages.attribution.rules import AlphaBeta, Epsilon, Gamma, Halve, NearestPatch, Pass, Proportional, WSquare, ZPlus
+from stages.networks.protopnet import PrototypeLayer
 
 LAYER_RULES = ("z", "epsilon", "zplus", "alpha-beta", "gamma")
 WEIGHTLESS: list[tuple[type | tuple[type, ...], Hook]] = [
@@ -23,6 +24,7 @@ WEIGHTLESS: list[tuple[type | tuple[type, ...], Hook]] = [
     ((AvgPool, Sum), Proportional()),
     (StackedSum, Norm()),
     (Gate, Halve()),
+    (PrototypeLayer, NearestPatch()),
 ]
 GRADIENT = (  # what moves or selects values: its gradient sends relevance where it came from
     nn.MaxPool1d, nn.MaxPool2d, nn.AdaptiveMaxPool2d, nn.Flatten, nn.Unflatten, nn.Identity, nn.Dropout, nn.Dropout2d,

@@ -14,7 +14,10 @@ from collections.abc import Callable
 
 import torch
 from torch import nn
+from torch.nn.functional import one_hot
 from zennit.core import Hook, RemovableHandle, RemovableHandleList, stabilize
+
+from stages.networks.protopnet import log_similarity
 
 Weight = Callable[[torch.Tensor], torch.Tensor]
 
@@ -276,6 +279,25 @@ class Halve(Rule):
     def propagate(self, relevance, first, second):
         """See `Rule.propagate`."""
         return tuple((relevance / 2).sum_to_size(factor.shape) for factor in (first, second))
+
+
+class NearestPatch(Rule):
+    """R_c = sum_j a_jc R_j / sum_c a_jc at the patch z that is nearest to prototype j, 0 elsewhere.
+
+    a_jc = log((d_jc + 1) / (d_jc + 1e-4)), d_jc = (z_c - p_jc)^2: the similarity of ProtoPNet, channel by channel. As
+    in prototypical relevance propagation (Gautam et al., 2023, arXiv 2108.12204), what speaks for a prototype came
+    from where it was found, and there from the channels in which patch and prototype agree. For a `PrototypeLayer`.
+    """
+
+    def propagate(self, relevance, latent):
+        """See `Rule.propagate`."""
+        layer, places = self.module, latent.float().flatten(2)
+        nearest = layer.distances(latent).flatten(2).argmin(2)
+        patches = places.gather(2, nearest[:, None].expand(-1, places.shape[1], -1))  # N x D x prototypes
+        alike = log_similarity((patches - layer.vectors.detach().float().T) ** 2)
+        shares = relevance[:, None] * alike / alike.sum(1, keepdim=True)
+        there = one_hot(nearest, places.shape[2]).to(shares)
+        return ((shares @ there).view_as(latent).to(latent),)
 
 
 def _ratio(relevance: torch.Tensor, z: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:

@@ -1,7 +1,6 @@
 """Checkpoints: weights and everything needed to rebuild the network, in one safetensors file without pickles."""
 
 import dataclasses
-import hashlib
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +11,7 @@ from torch import nn
 
 from stages.errors import InputError
 from stages.files import write_tensors
+from stages.networks.protopnet import ProtoPNet, Prototypes, digest_of_tensors
 
 KEY = "checkpoint"  # several metadata keys would be written in random order and change the file's digest
 
@@ -36,6 +36,8 @@ class Architecture:
         What was pruned, in order, as torch-pruning records it; channel numbers are those of the moment.
     masked : bool
         Whether that is still there, as zeros; see `stages.pruning.masking`.
+    prototypes : Prototypes, optional
+        Of a ProtoPNet, whose backbone `name` and `stem` name.
     centre : float
         The share of a picture's sides that the network sees of it, around its centre.
     """
@@ -49,6 +51,7 @@ class Architecture:
     channels_last: bool
     history: list[list] = field(default_factory=list)
     masked: bool = False
+    prototypes: Prototypes | None = None
     centre: float = 1.0
 
     @property
@@ -69,7 +72,10 @@ class Architecture:
         from stages.networks.architectures import build
 
         with torch.device("meta"):
-            network = build(self.name, self.stem, len(self.classes), self.image_size).eval()
+            network = build(self.name, self.stem, len(self.classes), self.image_size)
+            if self.prototypes:
+                network = ProtoPNet(network, self.prototypes, len(self.classes))
+            network.eval()
         if self.history and not self.masked:
             replay(network, self.image_size, self.history)
         return network
@@ -121,6 +127,8 @@ def load(path: Path) -> tuple[nn.Module, Architecture]:
         raise InputError(f"{path}: a safetensors file without this project's metadata; give it as train.checkpoint")
     if not isinstance(document, dict) or document.pop("sha256", None) != _digest(document, tensors):
         raise InputError(f"{path}: the content does not have the recorded SHA-256; the file is damaged, make it again")
+    if prototypes := document.pop("prototypes", None):
+        document["prototypes"] = Prototypes.read(prototypes)
     architecture = Architecture(**document)
     network = architecture.shape()
     network.load_state_dict(tensors, assign=True)
@@ -128,8 +136,4 @@ def load(path: Path) -> tuple[nn.Module, Architecture]:
 
 
 def _digest(document: dict, tensors: dict[str, torch.Tensor]) -> str:
-    total = hashlib.sha256(json.dumps(document, sort_keys=True).encode())
-    for name, tensor in sorted(tensors.items()):
-        total.update(f"{name} {tensor.dtype} {list(tensor.shape)}\n".encode())
-        total.update(tensor.reshape(-1).view(torch.uint8).numpy())
-    return total.hexdigest()
+    return digest_of_tensors(tensors, json.dumps(document, sort_keys=True).encode())

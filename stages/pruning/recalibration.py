@@ -2,8 +2,12 @@
 
 from collections.abc import Iterable
 
+import numpy as np
 import torch
 from torch import nn
+
+from stages.datasets.store import Prepared
+from stages.networks.checkpoint import Architecture
 
 
 @torch.no_grad()
@@ -48,3 +52,22 @@ def recalibrate(network: nn.Module, batches: Iterable[torch.Tensor], prior: floa
         shift = (norm.running_mean - mean).abs() / (variance + norm.eps).sqrt()
         largest = max(largest, shift.max().item())
     return largest
+
+
+def recalibrate_on_some(
+    network: nn.Module, architecture: Architecture, data: Prepared, count: int, batch_size: int, seed: int
+) -> dict[str, float]:
+    """Recalibrate on training images that `seed` draws, about `count` of them: whole batches, which weigh the same.
+
+    Returns
+    -------
+    dict
+        images (0 where `count` is, and nothing is done), and largest_shift as `recalibrate` returns it.
+    """
+    if not count:
+        return {"images": 0, "largest_shift": 0.0}
+    rows = np.random.default_rng(seed).permutation(data.rows("train"))[:count]
+    whole = rows[: max(batch_size, len(rows) // batch_size * batch_size)]
+    where = next(network.parameters()).device
+    batches = (architecture.normalise(images.to(where)) for images, _ in data.batches(whole, batch_size))
+    return {"images": len(whole), "largest_shift": recalibrate(network, batches)}

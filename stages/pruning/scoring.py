@@ -141,6 +141,21 @@ def region(given: Region, size: int, key: str) -> torch.Tensor:
         raise InputError(f"{key}: {error}") from None
 
 
+def masks_of(asked: Region | str, data: Prepared, rows: np.ndarray, size: int, key: str) -> torch.Tensor:
+    """Return the region of each image, N x size x size in [0, 1]: one of params.yaml, or `masks`, those of the data.
+
+    Raises
+    ------
+    InputError
+        The data have no masks, or the region holds no pixel, or all.
+    """
+    if asked != "masks":
+        return region(asked, size, key).expand(len(rows), -1, -1)
+    if data.masks is None:
+        raise InputError(f"{key}: masks, but the prepared data have none; data.masks names them")
+    return torch.from_numpy(data.masks[rows]).float() / 255
+
+
 def pixel_bounds(architecture: Architecture, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
     """Return the smallest and largest value of each normalised pixel, 1 x 3 x H x W."""
     shape = (1, 3, architecture.image_size, architecture.image_size)

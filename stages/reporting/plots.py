@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 
 from stages.files import replacing
 from stages.reporting import tables
@@ -256,6 +257,84 @@ def training_curves(history: pd.DataFrame) -> Figure:
     right.set(xlabel="epoch", ylabel="validation accuracy")
     left.legend()
     right.legend()
+    return figure
+
+
+def boxed(axes: Axes, image: np.ndarray, box: list[int], heat: np.ndarray | None = None, most: float = 1.0):
+    """Draw an image, perhaps with a heat map over it, and a box (left, top, right, bottom in pixels)."""
+    axes.set(xticks=[], yticks=[])
+    axes.imshow(image)
+    shown = None if heat is None else axes.imshow(heat, vmin=0, vmax=most, cmap="viridis", alpha=0.65)
+    left, top, right, bottom = box
+    axes.add_patch(Rectangle((left - 0.5, top - 0.5), right - left, bottom - top, fill=False, ec="#e69f00", lw=1.5))
+    return shown
+
+
+def prototype_sheet(title: str, prototypes: list[dict]) -> Figure:
+    """Return prototypes in the images they come from: the box of each above where it is similar to its image.
+
+    Parameters
+    ----------
+    prototypes : list of dict
+        image (uint8, H x W x 3), box, heat (H x W, similarity), caption.
+    """
+    figure = Figure(figsize=(1.3 * len(prototypes) + 0.9, 3.4), layout="constrained")
+    panels = figure.subplots(2, len(prototypes), squeeze=False)
+    most = max(each["heat"].max() for each in prototypes)
+    for (above, below), each in zip(panels.T, prototypes, strict=True):
+        boxed(above, each["image"], each["box"])
+        above.set_title(each["caption"], fontsize=6)
+        shown = boxed(below, each["image"], each["box"], each["heat"], most)
+    figure.colorbar(shown, ax=panels, shrink=0.9).set_label("similarity")
+    figure.suptitle(title)
+    return figure
+
+
+def this_looks_like_that(title: str, rows: list[dict]) -> Figure:
+    """Return why an image is what it is called: a row a prototype, its box in the image, and in its own.
+
+    Parameters
+    ----------
+    rows : list of dict
+        image, box, heat of the image; other, other_box of the prototype; words.
+    """
+    figure = Figure(figsize=(6.6, 1.35 * len(rows) + 0.5), layout="constrained")
+    panels = figure.subplots(len(rows), 4, squeeze=False, width_ratios=[1, 1, 1, 1.9])
+    most = max(row["heat"].max() for row in rows)
+    for axes, row in zip(panels, rows, strict=True):
+        boxed(axes[0], row["image"], row["box"])
+        shown = boxed(axes[1], row["image"], row["box"], row["heat"], most)
+        boxed(axes[2], row["other"], row["other_box"])
+        axes[3].set_axis_off()
+        axes[3].text(0, 0.5, row["words"], fontsize=7, va="center", transform=axes[3].transAxes)
+    for axes, name in zip(panels[0], ["this part", "similarity", "looks like that", ""], strict=True):
+        axes.set_title(name, fontsize=8)
+    figure.colorbar(shown, ax=panels[:, :3], shrink=0.4, location="left").set_label("similarity")
+    figure.suptitle(title, fontsize=9)
+    return figure
+
+
+def prototype_points(pruning: pd.DataFrame, rows: pd.DataFrame, words: dict[str, str]) -> Figure:
+    """Return balanced accuracy against the MACs left: chains of filter pruning as lines, ProtoPNets as points.
+
+    Parameters
+    ----------
+    pruning : DataFrame
+        metrics/pruning.csv.
+    rows : DataFrame
+        Of the stage evaluate_prototypes; a point a network, the mean over seeds.
+    words : dict
+        What each network is called.
+    """
+    figure = Figure(figsize=(7.5, 4.2), layout="constrained")
+    axes = figure.subplots()
+    _curves(axes, pruning, "balanced_accuracy", "finetuned", "macs")
+    mean = rows.groupby("network", sort=False)[["macs", "balanced_accuracy"]].mean()
+    whole = mean.loc["classifier", "macs"]
+    for marker, (network, point) in zip("DsP^vX<>*p" * len(mean), mean.drop("classifier").iterrows(), strict=False):
+        axes.plot(point["macs"] / whole, point["balanced_accuracy"], marker, color="black", ms=6, label=words[network])
+    axes.set_ylabel("balanced accuracy (test)")
+    figure.legend(*axes.get_legend_handles_labels(), loc="outside right center", fontsize=7)
     return figure
 
 

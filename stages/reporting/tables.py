@@ -93,7 +93,7 @@ def steps_markdown(table: pd.DataFrame) -> str:
     left = groups[SIZES].mean().xs("finetuned", level="phase") / whole
     texts = left.map("{:.1%}".format)
     for title, (phase, measure) in measures.items():
-        texts[title] = _spread(groups[measure].mean(), groups[measure].std()).xs(phase, level="phase")
+        texts[title] = spread(groups[measure].mean(), groups[measure].std()).xs(phase, level="phase")
     return as_markdown(texts.reset_index())
 
 
@@ -118,7 +118,7 @@ def difference_markdown(table: pd.DataFrame) -> str:
     last = at_the_end(table[table["phase"] == "finetuned"]).set_index(["criterion", "seed"])[names]
     groups = (last - unpruned.reindex(last.index.get_level_values("seed")).to_numpy()).groupby("criterion", sort=False)
     mean, std = groups.mean(), groups.std()
-    texts = {name.replace("_", " "): _spread(mean[name], std[name], sign="+") for name in names}
+    texts = {name.replace("_", " "): spread(mean[name], std[name], sign="+") for name in names}
     return _with_criterion(pd.DataFrame(texts))
 
 
@@ -142,7 +142,7 @@ def classes_markdown(table: pd.DataFrame) -> str:
     recalls = [name for name in table.columns if name.startswith("recall_")]
     groups = _unpruned_and_last(table).groupby("criterion", sort=False)[recalls]
     mean, std = groups.mean(), groups.std()
-    texts = {name.removeprefix("recall_"): _spread(mean[name], std[name], digits=3) for name in recalls}
+    texts = {name.removeprefix("recall_"): spread(mean[name], std[name], digits=3) for name in recalls}
     return _with_criterion(pd.DataFrame(texts))
 
 
@@ -276,7 +276,7 @@ def similarities_markdown(rows: pd.DataFrame, measures: dict[str, str]) -> str:
     """Return mean and standard deviation of measures (column to words) by criterion, as Markdown."""
     groups = rows.groupby("criterion", sort=False)[list(measures)]
     mean, std = groups.mean(), groups.std()
-    texts = {words: _spread(mean[name], std[name], digits=3) for name, words in measures.items()}
+    texts = {words: spread(mean[name], std[name], digits=3) for name, words in measures.items()}
     return _with_criterion(pd.DataFrame(texts))
 
 
@@ -376,9 +376,9 @@ def _last_step_in_words(table: pd.DataFrame) -> pd.DataFrame:
     groups = _unpruned_and_last(table).groupby("criterion", sort=False)
     texts = (groups[SIZES].mean() / baseline(table)[SIZES]).map("{:.1%}".format)
     cut = at_the_end(table[table["phase"] == "pruned"]).groupby("criterion")["accuracy"]
-    texts["accuracy after the cut"] = _spread(cut.mean(), cut.std())
+    texts["accuracy after the cut"] = spread(cut.mean(), cut.std())
     for name in ("accuracy", "balanced_accuracy", "macro_f1"):
-        texts[name.replace("_", " ")] = _spread(groups[name].mean(), groups[name].std())
+        texts[name.replace("_", " ")] = spread(groups[name].mean(), groups[name].std())
     return texts.fillna("").rename_axis(None)
 
 
@@ -386,7 +386,7 @@ def _with_criterion(table: pd.DataFrame) -> str:
     return as_markdown(table.rename_axis("criterion").reset_index())
 
 
-def _spread(mean: pd.Series, std: pd.Series, digits: int = 4, sign: str = "") -> pd.Series:
+def spread(mean: pd.Series, std: pd.Series, digits: int = 4, sign: str = "") -> pd.Series:
     """Return texts such as `0.8715 ± 0.0020`, or without a standard deviation `0.8715`."""
     texts = mean.map(f"{{:{sign}.{digits}f}}".format)
     return texts.where(std.isna(), texts + " ± " + std.map(f"{{:.{digits}f}}".format))

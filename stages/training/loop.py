@@ -9,9 +9,9 @@ import json
 import logging
 import math
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
@@ -44,6 +44,9 @@ def fit(
     teacher: nn.Module | None = None,
     distillation: Distillation | None = None,
     rewound: Training | None = None,
+    groups: Callable[[nn.Module], list[dict]] | None = None,
+    costs: Callable[[Any, torch.Tensor], tuple[torch.Tensor, torch.Tensor]] | None = None,
+    about: dict | None = None,
 ) -> Iterator[dict[str, float]]:
     """Train a network in place, yielding a row of history after each epoch; at the end it holds the chosen weights.
 
@@ -72,6 +75,13 @@ def fit(
     rewound : optional
         With the schedule `rewind`: the training of which the learning rates of the last epochs are taken (Renda et al.,
         2020, arXiv 2003.02389, learning-rate rewinding).
+    groups : function of the network, optional
+        Returns the groups of parameters that are trained, as torch's optimisers take them; `scale` of a group is what
+        the learning rate is multiplied by. All parameters alike by default.
+    costs : function of (what the network returns in training mode, labels), optional
+        Returns the logits in it, and what is added to their loss; no mixup then.
+    about : dict, optional
+        What decides `groups` and `costs`: the state of a training by others is not used.
 
     Raises
     ------
@@ -99,9 +109,10 @@ def fit(
     weights = balance.loss_weights(of_rows, settings.balance.loss)
     weights = None if weights is None else weights.float().to(device)
     trained = _for_training(network, fabric).to(device, memory_format=architecture.memory_format).train()
-    optimiser = optimisers.optimiser(trained.parameters(), settings)
+    optimiser = optimisers.optimiser(groups(trained) if groups else trained.parameters(), settings)
     schedule = _schedule(optimiser, settings, steps, rewound)
     sections = [section and section.model_dump() for section in (settings, distillation, rewound)]
+    sections += [about] if about else []
     fingerprint = _fingerprint(trained, data, seed, *sections)
     mix = MixUp(alpha=settings.mixup, num_classes=len(data.classes)) if settings.mixup else None
     averaged = _average(trained, settings.ema)
@@ -136,8 +147,10 @@ def fit(
             images, targets = (part[ahead:] for part in mix(images, labels)) if mix else (images, labels)
             batch = architecture.normalise(images)
             with _own_randomness(fabric, seed, epoch, step):
-                logits = model(batch)
+                found = model(batch)
+            logits, more = costs(found, targets) if costs else (found, 0.0)
             cost = loss(logits.float(), targets, taught_by(batch), distillation, weights, settings.label_smoothing)
+            cost = cost + more
             fabric_optimiser.zero_grad()
             fabric.backward(cost)
             fabric_optimiser.step()
@@ -218,10 +231,11 @@ def _schedule(
                 schedule.step()
         return schedule
     total = settings.epochs * steps
+    rates = [settings.learning_rate * group.get("scale", 1.0) for group in optimiser.param_groups]
     if settings.schedule == "one-cycle":
-        return OneCycleLR(optimiser, settings.learning_rate, total_steps=total, cycle_momentum=False)
-    for group in optimiser.param_groups:
-        group["lr"] = settings.learning_rate
+        return OneCycleLR(optimiser, rates, total_steps=total, cycle_momentum=False)
+    for group, rate in zip(optimiser.param_groups, rates, strict=True):
+        group["lr"] = rate
     return CosineAnnealingLR(optimiser, total)
 
 

@@ -8,7 +8,7 @@ from torch.optim import SGD, AdamW, Optimizer
 from stages.params import Training
 
 
-def optimiser(parameters: Iterable[torch.nn.Parameter], settings: Training) -> Optimizer:
+def optimiser(parameters: Iterable[torch.nn.Parameter] | list[dict], settings: Training) -> Optimizer:
     """Return what updates the parameters.
 
     `sgd` has Nesterov momentum. `adamw` (Loshchilov and Hutter, 2019, arXiv 1711.05101) and `lamb` (You et al., 2020,

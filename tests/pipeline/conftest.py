@@ -195,7 +195,7 @@ def clone_of_the_project(folder):
     return study
 
 
-LIKE_OTHERS = ["few_shot", "drift", "concepts", "report"]
+LIKE_OTHERS = ["few_shot", "drift", "concepts", "prototypes", "report"]
 SMALL = {
     "data__image_size": 16,
     "data__limit_per_class": 40,
@@ -218,6 +218,17 @@ SMALL = {
     "concepts__pictured_layers": 2,
     "concepts__pictured_concepts": 2,
     "concepts__matched_images": 5,
+    "prototypes__layer": "layer2",
+    "prototypes__per_class": 2,
+    "prototypes__dimension": 8,
+    "prototypes__warm_up": 1,
+    "prototypes__joint": 1,
+    "prototypes__last_layer__epochs": 2,
+    "prototypes__prune__neighbours": 3,
+    "prototypes__prune__own": 2,
+    "prototypes__backbone__epochs": 1,
+    "prototypes__examples": 1,
+    "prototypes__threads": 1,
     "evaluate__latency__batch_sizes": [1],
     "evaluate__latency__seconds": 0.01,
 }

@@ -214,6 +214,10 @@ def test_results_are_exported_with_what_made_them(whole):
     assert {"accuracy.pdf", "few_shot.svg", "few_shot.csv", "pairs.csv", "tables.tex"} <= set(exported)
     assert rf"& {accuracy:.4f} &".encode() in exported["tables.tex"]
     assert "Always `ankle-boot`: accuracy 0.1000, balanced accuracy 0.1000." in page
+    study.run("python", "-m", "stages.study", "export", "likeness", "--of", "prototypes")
+    page = study.read("docs/results-likeness.md")
+    assert "![prototypes of t-shirt](<results/likeness/t-shirt.png>)" in page
+    assert {"t-shirt.png", "t-shirt.1.png", "prototypes.svg"} <= set(study.files("docs/results/likeness"))
     study.edit(prune__steps=3)
     study.run("git", "commit", "-q", "-a", "-m", "not run")
     assert "`dvc repro` makes it" in study.run("python", "-m", "stages.study", "export", "small", status=2)

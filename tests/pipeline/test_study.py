@@ -264,6 +264,43 @@ def test_concepts_of_the_unpruned_network_are_followed_to_the_last_step(complete
 
 
 @pytest.mark.slow
+def test_protopnets_are_pruned_and_stand_beside_the_classifier(complete):
+    rows = pd.read_csv(complete.folder / "metrics/prototypes/prototypes.csv").set_index("network")
+    assert list(rows.index) == ["classifier", "trained", "pruned", "tuned", "lrp", "weight"]
+    baseline = json.loads(complete.read("metrics/baseline.json"))
+    assert rows.loc["classifier", "accuracy"] == pytest.approx(baseline["accuracy"], abs=1e-5)
+    plan = json.loads(complete.read("models/prototypes/seed0/plan.json"))
+    assert (rows.loc["trained", "prototypes"], rows.loc["tuned", "prototypes"]) == (plan["before"], plan["after"])
+    assert plan["after"] == sum(not each["removed_by"] for each in plan["prototypes"])
+    assert rows["off_patch"].max() <= 1e-5
+    for criterion in ("lrp", "weight"):
+        cut = json.loads(complete.read(f"models/prototypes/seed0/filters/{criterion}.plan.json"))
+        assert cut["after"]["macs"] == rows.loc[criterion, "macs"] <= 0.5 * cut["original"]["macs"]
+        network, architecture = checkpoint.load(
+            complete.folder / f"models/prototypes/seed0/filters/{criterion}.safetensors"
+        )
+        assert len(architecture.prototypes.sources) == len(network.prototypes.vectors) == plan["after"]
+    pictures = set(complete.files("metrics/plots/prototypes/seed0"))
+    data = json.loads(complete.read("data/prepared/dataset.json"))
+    expected = {f"prototypes/{name}.png" for name in data["classes"]}
+    assert pictures == expected | {f"explanations/{name}.1.png" for name in data["classes"]} | {"explanations.json"}
+    for told in json.loads(complete.read("metrics/plots/prototypes/seed0/explanations.json")):
+        for part in told["strongest"]:
+            assert part["contributions"][told["called"]] == pytest.approx(part["similarity"] * part["weight"], abs=1e-4)
+
+
+@pytest.mark.slow
+def test_a_study_may_do_without_prototypes(whole):
+    whole.edit(prototypes__per_class=0)
+    whole.repro()
+    assert whole.run("dvc", "status").strip() == "Data and pipelines are up to date."
+    assert "No ProtoPNets were asked for" in whole.read("metrics/report.html")
+    whole.commit("without")
+    answer = whole.run("python", "-m", "stages.study", "export", "p", "--of", "prototypes", status=2)
+    assert "prototypes.per_class" in answer.splitlines()[-1]
+
+
+@pytest.mark.slow
 def test_the_report_holds_all_it_shows(complete):
     text = complete.read("metrics/report.html")
     assert not re.findall(r"(?:src|href)=\"(?!data:|#)[^\"]*", text)

@@ -1,0 +1,214 @@
+"""Projection: every prototype becomes a training patch of its class, and says which (Chen et al., 2019)."""
+
+import dataclasses
+import hashlib
+from collections import Counter
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch.nn.functional import interpolate
+
+from stages.datasets.store import Prepared
+from stages.errors import InputError
+from stages.networks.checkpoint import Architecture
+from stages.networks.protopnet import ProtoPNet, Prototypes, Source
+
+HIGHEST = 0.95  # the box of a patch holds what lies above this quantile of its similarity, as the authors' code has it
+EXACT = 1e-5  # a prototype is a patch that was computed anew within so much
+
+
+@dataclass(frozen=True)
+class Nearest:
+    """The patch of each image that is nearest to each prototype.
+
+    Attributes
+    ----------
+    rows : int array, N
+        Positions of the images in the data set.
+    distances : tensor, N x prototypes
+        Squared.
+    places : int tensor, N x prototypes
+        Of the patch in the latent map, counted row by row.
+    """
+
+    rows: np.ndarray
+    distances: torch.Tensor
+    places: torch.Tensor
+
+    def by_group(self, groups: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return, for each group and prototype, the nearest image's place in `rows`, and its distance.
+
+        Parameters
+        ----------
+        groups : array, N
+            The group of each image of `rows`.
+
+        Returns
+        -------
+        int array, float array, groups x prototypes
+        """
+        numbers, distances = np.unique(groups, return_inverse=True)[1], self.distances.numpy()
+        order = np.argsort(numbers, kind="stable")
+        starts = np.flatnonzero(np.diff(numbers[order], prepend=-1))
+        parts = np.split(order, starts[1:])
+        nearest = np.stack([part[distances[part].argmin(0)] for part in parts])
+        return nearest, np.take_along_axis(distances, nearest, axis=0)
+
+
+@torch.no_grad()
+def nearest_patches(
+    network: ProtoPNet, architecture: Architecture, data: Prepared, rows: np.ndarray, batch_size: int
+) -> Nearest:
+    """Return the patches of images, as evaluation sees them, that are nearest to the prototypes."""
+    device = next(network.parameters()).device
+    distances, places = [], []
+    for images, _ in data.batches(rows, batch_size):
+        latent = network.latent(architecture.normalise(images.to(device)))
+        least = network.prototypes.distances(latent).flatten(2).min(2)
+        distances.append(least.values.cpu())
+        places.append(least.indices.cpu())
+    return Nearest(rows, torch.cat(distances), torch.cat(places))
+
+
+def distinct(data: Prepared, rows: np.ndarray) -> np.ndarray:
+    """Return the rows less those whose pixels are those of an earlier one."""
+    first = {}
+    for row in rows:
+        first.setdefault(hashlib.blake2b(np.ascontiguousarray(data.images[row]).data).digest(), row)
+    return np.array(list(first.values()), dtype=rows.dtype)
+
+
+def refuse_few(data: Prepared, classes: list[int]) -> None:
+    """Raise an InputError if a class has fewer groups of different training images than prototypes."""
+    rows = distinct(data, data.rows("train"))
+    there = data.index.iloc[rows].groupby("label")["group"].nunique()
+    for label, count in sorted(Counter(classes).items()):
+        if there.get(label, 0) < count:
+            raise InputError(
+                f"prototypes.per_class: {count} prototypes of class {data.classes[label]!r}, which has different "
+                f"training images of {there.get(label, 0)} groups (lesions, slides, patients); at most so many can be"
+            )
+
+
+@torch.no_grad()
+def project(network: ProtoPNet, architecture: Architecture, data: Prepared, batch_size: int) -> Architecture:
+    """Replace every prototype, in place, by a training patch of its class; no two come from one group of images.
+
+    Images are those of the training split without augmentation, equal ones once. Of all ways to give each prototype a
+    group of its own, the one with the least sum of squared distances is taken (`linear_sum_assignment`); where no two
+    prototypes want the same group, each becomes its nearest patch, as published.
+
+    Returns
+    -------
+    Architecture
+        With the sources of the prototypes.
+
+    Raises
+    ------
+    InputError
+        There are not enough groups.
+    """
+    from scipy.optimize import linear_sum_assignment
+
+    settings = architecture.prototypes
+    refuse_few(data, settings.classes)
+    rows = distinct(data, data.rows("train"))
+    found = nearest_patches(network, architecture, data, rows, batch_size)
+    labels, groups = data.labels(rows).numpy(), data.index["group"].to_numpy()[rows]
+    foreign = torch.from_numpy(labels)[:, None] != torch.tensor(settings.classes)
+    own = dataclasses.replace(found, distances=found.distances.masked_fill(foreign, torch.inf))
+    images, distances = own.by_group(groups)
+    try:
+        if len(distances) < len(settings.classes):
+            raise ValueError("fewer groups than prototypes")
+        chosen = linear_sum_assignment(distances.T)[1]  # of each prototype a group
+    except ValueError:
+        raise InputError(
+            "prototypes.per_class: classes share so many groups of training images that not every prototype can have "
+            "one of its own; fewer prototypes can"
+        ) from None
+    device, sources = next(network.parameters()).device, []
+    for number, group in enumerate(chosen):
+        at = images[group, number]
+        row, place = rows[at], found.places[at, number].item()
+        latent = _latent(network, architecture, data, row, device)
+        network.prototypes.vectors[number] = latent.flatten(1)[:, place]
+        near = network.prototypes.of_distances(network.prototypes.distances(latent[None]))[0, number]
+        sources.append(
+            Source(
+                image=data.index["image_id"].iloc[row],
+                group=str(groups[at]),
+                image_sha256=_sha256(data, row),
+                position=list(divmod(place, latent.shape[2])),
+                box=box(near.cpu(), architecture.image_size),
+            )
+        )
+    made = dataclasses.replace(settings, sources=sources, backbone_sha256=network.digest())
+    return dataclasses.replace(architecture, prototypes=made)
+
+
+@torch.no_grad()
+def deviation(network: ProtoPNet, architecture: Architecture, data: Prepared) -> float:
+    """Return by how much a prototype's vector differs, at most, from its patch computed anew: below 1e-5 if projected.
+
+    Raises
+    ------
+    InputError
+        The prototypes were projected by other weights, or their images are not in the data set as they were.
+    """
+    settings = architecture.prototypes
+    refuse_unprojected(network, settings)
+    row_of = {image: row for row, image in enumerate(data.index["image_id"])}
+    device, largest = next(network.parameters()).device, 0.0
+    for vector, source in zip(network.prototypes.vectors, settings.sources, strict=True):
+        row = row_of.get(source.image)
+        if row is None or _sha256(data, row) != source.image_sha256:
+            raise InputError(f"prototypes: image {source.image}, of which one is a patch, is not in the data as it was")
+        patch = _latent(network, architecture, data, row, device)[:, source.position[0], source.position[1]]
+        largest = max(largest, (vector - patch).abs().max().item())
+    return largest
+
+
+def refuse_unprojected(network: ProtoPNet, settings: Prototypes) -> None:
+    """Raise an InputError unless the prototypes are patches of this very backbone."""
+    if not settings.sources:
+        raise InputError("prototypes: they were never projected onto training patches; stages.prototypes does that")
+    if settings.backbone_sha256 != network.digest():
+        raise InputError("prototypes: they were projected with another backbone; project them again")
+
+
+def box(similarity: torch.Tensor, image_size: int) -> list[int]:
+    """Return left, top, right and bottom, in pixels, of the part of an image where a prototype is found.
+
+    Parameters
+    ----------
+    similarity : tensor, h x w
+        To the patches of the image; enlarged to the image by cubic interpolation, of which the highest 5 % are boxed.
+    """
+    high = highest(similarity, image_size)
+    down, across = (torch.nonzero(high.any(side)).flatten() for side in (1, 0))
+    return [across[0].item(), down[0].item(), across[-1].item() + 1, down[-1].item() + 1]
+
+
+def highest(similarity: torch.Tensor, image_size: int) -> torch.Tensor:
+    """Return which pixels have the highest 5 % of similarity, bool, ... x H x W, for maps ... x h x w."""
+    maps = enlarged(similarity, image_size)
+    return maps >= maps.flatten(-2).quantile(HIGHEST, dim=-1)[..., None, None]
+
+
+def enlarged(similarity: torch.Tensor, image_size: int) -> torch.Tensor:
+    """Return maps, ... x h x w, at the size of the image, ... x H x W, by cubic interpolation."""
+    maps = similarity.reshape(-1, 1, *similarity.shape[-2:])
+    large = interpolate(maps, (image_size, image_size), mode="bicubic", align_corners=False)
+    return large.view(*similarity.shape[:-2], image_size, image_size)
+
+
+def _latent(network, architecture, data: Prepared, row: int, device: torch.device) -> torch.Tensor:
+    """Return the patches of one image, D x h x w: alone, so that it is computed the same way again."""
+    images, _ = data.batch(np.array([row]))
+    return network.latent(architecture.normalise(images.to(device)))[0]
+
+
+def _sha256(data: Prepared, row: int) -> str:
+    return hashlib.sha256(np.ascontiguousarray(data.images[row]).data).hexdigest()

@@ -1,0 +1,149 @@
+"""What pruning did to the ProtoPNets of a study, beside filter pruning: sentences and tables."""
+
+import numpy as np
+import pandas as pd
+
+from stages.reporting import tables
+from stages.reporting.comparison import seeds_interval
+
+WORDS = {
+    "classifier": "unpruned classifier",
+    "trained": "ProtoPNet, projected",
+    "pruned": "less prototypes",
+    "tuned": "less prototypes, last layer tuned",
+}
+ENOUGH = 0.005  # of balanced accuracy that pruning prototypes may cost
+
+
+def in_words(network: str) -> str:
+    """Return what a network of the stage prototypes is; others have the name of the criterion that pruned them."""
+    return WORDS.get(network, network if " " in network else f"also less filters by {network}")
+
+
+def sentences(rows: pd.DataFrame) -> list[str]:
+    """Return what pruning prototypes and then filters cost, with 95 % intervals of the mean over several seeds."""
+    of_seed = rows.pivot(index="seed", columns="network", values=["prototypes", "macs", "balanced_accuracy"])
+    accuracy, prototypes = of_seed["balanced_accuracy"], of_seed["prototypes"]
+    gone = 1 - (prototypes["tuned"] / prototypes["trained"]).mean()
+    right_after, in_the_end = (accuracy[name] - accuracy["trained"] for name in ("pruned", "tuned"))
+    verdict = "no more than" if in_the_end.mean() >= -ENOUGH else "more than"
+    found = [
+        f"Without {gone:.0%} of its prototypes ({prototypes['tuned'].mean():.0f} of {prototypes['trained'].mean():.0f} "
+        f"are left) the balanced accuracy of the ProtoPNet changes by {_points(right_after)} right after, and by "
+        f"{_points(in_the_end)} once the last layer is tuned: a loss of {verdict} {100 * ENOUGH:.1f} points.",
+        f"Projected, it is {_points(accuracy['trained'] - accuracy['classifier'])} from the classifier whose backbone "
+        f"it took, at {(of_seed['macs']['trained'] / of_seed['macs']['classifier']).mean():.0%} of its MACs.",
+    ]
+    for criterion in [name for name in rows["network"].unique() if name not in WORDS]:
+        left = (of_seed["macs"][criterion] / of_seed["macs"]["trained"]).mean()
+        found.append(
+            f"Its filters pruned by {criterion} to {left:.0%} of the MACs, trained on and projected again, it changes "
+            f"by another {_points(accuracy[criterion] - accuracy['tuned'])}."
+        )
+    return found
+
+
+def markdown(rows: pd.DataFrame, pruning: pd.DataFrame) -> str:
+    """Return sizes and metrics of ProtoPNets and of the last step of the study's chains, as Markdown.
+
+    Parameters
+    ----------
+    rows : DataFrame
+        Of the stage evaluate_prototypes.
+    pruning : DataFrame
+        metrics/pruning.csv.
+    """
+    last = tables.at_the_end(tables.effective(pruning[pruning["phase"] == "finetuned"]))
+    chains = last.assign(network="classifier less filters by " + last["criterion"])
+    rows = pd.concat([rows, chains[chains.columns.intersection(rows.columns)]], ignore_index=True)
+    rows = rows.assign(macs_left=rows["macs"] / _of_classifier(rows, "macs"))
+    rows["difference"] = 100 * (rows["balanced_accuracy"] - _of_classifier(rows, "balanced_accuracy"))
+    groups = rows.groupby("network", sort=False)
+    mean, std = (getattr(groups, what)(numeric_only=True) for what in ("mean", "std"))
+    shown = pd.DataFrame({"network": [in_words(name) for name in mean.index]}, index=mean.index)
+    shown["prototypes"] = mean["prototypes"].map("{:.0f}".format).replace("nan", "")
+    shown["parameters"] = mean["params"].map("{:,.0f}".format)
+    shown["MACs"], shown["MACs left"] = mean["macs"].map("{:,.0f}".format), mean["macs_left"].map("{:.1%}".format)
+    for metric in ("accuracy", "balanced_accuracy", "auroc"):
+        shown[metric.replace("_", " ")] = tables.spread(mean[metric], std[metric])
+    shown["difference, points"] = tables.spread(mean["difference"], std["difference"], 2, "+")
+    return tables.as_markdown(shown)
+
+
+def measures_markdown(rows: pd.DataFrame) -> str:
+    """Return what is said of the prototypes of each network, means over seeds, as Markdown."""
+    rows = rows[rows["prototypes"].notna()]
+    mean = rows.groupby("network", sort=False).mean(numeric_only=True)
+    shown = pd.DataFrame({"network": [in_words(name) for name in mean.index]}, index=mean.index)
+    counts = {
+        "prototypes": "prototypes",
+        "fewest_of_class": "fewest of a class",
+        "images": "images",
+        "groups": "groups",
+    }
+    for column, words in counts.items():
+        shown[words] = mean[column].map("{:.0f}".format)
+    names = {"purity": "purity", "strongest_kept": "strongest kept", "patch_stays": "patch stays", "inside": "inside"}
+    for column, words in names.items():
+        if mean[column].notna().any():
+            shown[words] = mean[column].map("{:.3f}".format)
+    return tables.as_markdown(shown)
+
+
+def beside_markdown(rows: pd.DataFrame, pruning: pd.DataFrame) -> str:
+    """Return each ProtoPNet beside the filter pruning of the study at its MACs, as Markdown.
+
+    Parameters
+    ----------
+    rows : DataFrame
+        Of the stage evaluate_prototypes.
+    pruning : DataFrame
+        metrics/pruning.csv; balanced accuracy after fine-tuning, interpolated between the steps of a chain.
+    """
+    lines = []
+    for network, of_network in rows[rows["prototypes"].notna()].groupby("network", sort=False):
+        found = pd.DataFrame([_at_size(pruning, row) for row in of_network.itertuples()])
+        own, macs = of_network["balanced_accuracy"].mean(), of_network["macs"].mean()
+        reached = found.mean().dropna()
+        line = {"network": in_words(network), "MACs": f"{macs:,.0f}", "balanced accuracy": f"{own:.4f}"}
+        best = reached.idxmax() if len(reached) else None
+        line["best filter pruning"] = "no chain is as small" if best is None else f"{reached[best]:.4f} ({best})"
+        lines.append(line | {"difference, points": "" if best is None else f"{100 * (own - reached[best]):+.2f}"})
+    return tables.as_markdown(pd.DataFrame(lines))
+
+
+def removed_markdown(plans: dict[int, dict]) -> str:
+    """Return how many prototypes each class kept, over seeds, and the rules that removed them, as Markdown."""
+    rows = pd.DataFrame([each | {"seed": seed} for seed, plan in plans.items() for each in plan["prototypes"]])
+    rows["kept"] = rows["removed_by"].map(len) == 0
+    seeds = rows["seed"].nunique()
+    of_class = rows.groupby("class", sort=False)
+    shown = pd.DataFrame({"class": list(of_class.groups), "before": of_class.size().to_numpy() / seeds})
+    shown["kept"] = of_class["kept"].sum().to_numpy() / seeds
+    shown["purity before"] = of_class["purity"].mean().map("{:.2f}".format).to_numpy()
+    shown["removed by"] = [
+        ", ".join(sorted({rule for rules in group["removed_by"] for rule in rules})) for _, group in of_class
+    ]
+    return tables.as_markdown(shown.round(1))
+
+
+def _at_size(pruning: pd.DataFrame, row) -> dict[str, float]:
+    """Return the balanced accuracy of each criterion's chain of a seed at the MACs of a row; NaN beyond its end."""
+    of_seed = tables.effective(pruning[pruning["seed"] == row.seed])
+    whole, found = of_seed[of_seed["criterion"] == "baseline"], {}
+    for criterion, chain in of_seed[of_seed["phase"] == "finetuned"].groupby("criterion", sort=False):
+        points = pd.concat([whole, chain]).sort_values("macs")
+        within = points["macs"].min() <= row.macs <= points["macs"].max()
+        found[criterion] = np.interp(row.macs, points["macs"], points["balanced_accuracy"]) if within else np.nan
+    return found
+
+
+def _of_classifier(rows: pd.DataFrame, column: str) -> pd.Series:
+    return rows["seed"].map(rows[rows["network"] == "classifier"].set_index("seed")[column])
+
+
+def _points(differences: pd.Series) -> str:
+    points = 100 * differences.to_numpy()
+    low, high = seeds_interval(points)
+    interval = "" if np.isnan(low) else f" (95 % interval {low:+.2f} to {high:+.2f})"
+    return f"{points.mean():+.2f} points{interval}"
