@@ -35,13 +35,38 @@ def expected(params: Params, classes: int = 10) -> tuple[int, int]:
     return round(every), round(kept)
 
 
+def of_protopnets(params: Params, classes: int = 10) -> int:
+    """Return about how many bytes the ProtoPNets of a study take; with `left` of the MACs, as much of a backbone.
+
+    Raises
+    ------
+    InputError
+        The backbone has not the layer that `prototypes.layer` names.
+    """
+    import torch
+
+    from stages.networks.architectures import build
+    from stages.networks.protopnet import ProtoPNet, Prototypes
+
+    study = params.prototypes
+    if not study.per_class:
+        return 0
+    of_classes = [label for label in range(classes) for _ in range(study.per_class)]
+    with torch.device("meta"):
+        classifier = build(params.model.name, params.model.stem, classes, params.data.image_size)
+        network = ProtoPNet(classifier, Prototypes(study.layer, study.dimension, study.similarity, of_classes), classes)
+    whole = BYTES * sum(tensor.numel() for tensor in network.state_dict().values())
+    return round(len(params.seeds) * whole * (3 + study.backbone.left * len(study.backbone.criteria)))
+
+
 def in_words(params: Params, prepared: Path) -> str:
     """Return in words what a study will take; the number of classes is that of the prepared data, where there are."""
     known = {"classes": len(json.loads(prepared.read_text())["classes"])} if prepared.exists() else {}
     every, kept = expected(params, **known)
+    protopnets = of_protopnets(params, **known)
     return (
         f"networks of this study: about {every / 1e6:,.1f} MB while it runs, of which {kept / 1e6:,.1f} MB are "
-        f"versioned (models.keep: {params.models.keep})"
+        f"versioned (models.keep: {params.models.keep}), and {protopnets / 1e6:,.1f} MB of ProtoPNets"
     )
 
 

@@ -3,6 +3,7 @@ import pytest
 from stages import disk
 from stages.networks import checkpoint
 from stages.params import Models
+from tests.conftest import protopnet
 
 
 def with_values(params, keep="all", **prune):
@@ -41,6 +42,20 @@ def test_the_papers_protocol_with_vgg16_takes_more_than_100_gb_unless_the_last_n
     ]
     assert kept[0][0] == pytest.approx(392e9, rel=0.05)  # of docs/cluster.md
     assert kept[1] == (kept[0][0], pytest.approx(6.8e9, rel=0.05))
+
+
+def test_protopnets_take_what_their_files_take(params, tmp_path):
+    network, architecture = protopnet(layer="layer2")
+    checkpoint.save(tmp_path / "trained.safetensors", network, architecture)
+    of_classes = {"per_class": 1, "layer": "layer2", "dimension": 8}
+    study = params.prototypes.model_copy(
+        update=of_classes | {"backbone": params.prototypes.backbone.model_copy(update={"criteria": []})}
+    )
+    model = params.model.model_copy(update={"name": "resnet8"})
+    small = params.model_copy(update={"model": model, "prototypes": study, "seeds": [0, 1]})
+    assert disk.of_protopnets(small) / 6 == pytest.approx((tmp_path / "trained.safetensors").stat().st_size, rel=0.1)
+    none = study.model_copy(update={"per_class": 0})
+    assert disk.of_protopnets(small.model_copy(update={"prototypes": none})) == 0
 
 
 def names(folder):
