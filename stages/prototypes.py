@@ -23,7 +23,7 @@ from stages.networks import checkpoint
 from stages.networks.projection import refuse_few
 from stages.networks.protopnet import ProtoPNet, Prototypes
 from stages.params import load
-from stages.training.prototypes import joint, joint_groups, settle, warm_up_groups
+from stages.training.prototypes import fit_patches, joint_groups, settle, warm_up_groups
 from stages.training.validation import validate
 
 
@@ -67,9 +67,7 @@ def main() -> None:
         rates = study.learning_rate
         groups = warm_up_groups if phase == "warm-up" else joint_groups(rates.backbone, rates.prototypes)
         state_file = arguments.checkpoint.with_suffix(f".{phase}{turn}.training")
-        for row in (
-            joint(network, architecture, data, study, usual, epochs, seed, fabric, state_file, groups) if epochs else ()
-        ):
+        for row in fit_patches(network, architecture, data, study, usual, epochs, seed, fabric, state_file, groups):
             note(phase, turn, row)
         if phase == "joint":
             architecture = settle(network, architecture, data, study, usual.balance, seed, fabric.device)

@@ -19,7 +19,7 @@ from stages.params import Criterion, Layers, load
 from stages.pruning.cut import cut
 from stages.pruning.recalibration import recalibrate_on_some
 from stages.pruning.scoring import scored
-from stages.training.prototypes import joint, joint_groups, settle
+from stages.training.prototypes import fit_patches, joint_groups, settle
 
 CUT = 200  # what the seeds of this stage are derived with
 BACKBONE = ["features.*"]  # the 1 x 1 convolutions keep their channels: prototypes have as many
@@ -69,11 +69,10 @@ def main() -> None:
     log.info("%d channels removed, %.1f %% of the %s gone", len(plan["removed"]), 100 * plan["reached"], plan["unit"])
     groups = joint_groups(study.backbone.learning_rate, study.learning_rate.prototypes)
     state_file = arguments.finetuned.with_suffix(".training")
-    if study.backbone.epochs:
-        for row in joint(
-            network, architecture, data, study, params.train, study.backbone.epochs, seed, fabric, state_file, groups
-        ):
-            log.info("epoch %d: validation accuracy %.4f", row["epoch"], row["val_accuracy"])
+    for row in fit_patches(
+        network, architecture, data, study, params.train, study.backbone.epochs, seed, fabric, state_file, groups
+    ):
+        log.info("epoch %d: validation accuracy %.4f", row["epoch"], row["val_accuracy"])
     architecture = settle(network, architecture, data, study, params.train.balance, seed, fabric.device)
     if fabric.is_global_zero:
         write_json(arguments.plan, plan | {"criterion": arguments.criterion, "seed": arguments.seed})

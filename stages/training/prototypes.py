@@ -77,7 +77,7 @@ def joint_groups(backbone: float, prototypes: float) -> Callable[[ProtoPNet], li
     return groups
 
 
-def joint(
+def fit_patches(
     network: ProtoPNet,
     architecture: Architecture,
     data: Prepared,
@@ -89,7 +89,7 @@ def joint(
     state_file: Path,
     groups: Callable[[ProtoPNet], list[dict]],
 ) -> Iterator[dict[str, float]]:
-    """Train all but the last layer, in place, yielding rows of history as `stages.training.loop.fit`.
+    """Train what is below the last layer, in place, yielding rows of history as `stages.training.loop.fit`.
 
     With AdamW and learning rates that fall to zero along half a cosine (the authors': Adam, divided by ten every five
     epochs). Mixup, label smoothing and averaging of weights are left out.
@@ -101,6 +101,8 @@ def joint(
     groups : function of the network
         See `fit`, and `warm_up_groups` and `joint_groups`.
     """
+    if not epochs:
+        return
     settings = usual.model_copy(
         update={
             "epochs": epochs, "batch_size": study.batch_size, "threads": study.threads, "schedule": "cosine",

@@ -17,7 +17,7 @@ from stages.params import Balance, LastLayer, PatchCosts, PrototypeRates
 from stages.training.loop import fit
 from stages.training.prototypes import (
     fit_last_layer,
-    joint,
+    fit_patches,
     joint_costs,
     joint_groups,
     patch_costs,
@@ -170,7 +170,7 @@ def phase(prepared, params, study, tmp_path):
     def make(groups, epochs=1, state="state", **changes):
         network, architecture = protopnet(CLASSES)
         asked = study(**changes), params.train, epochs, 0, alone(), tmp_path / state, groups
-        return network, joint(network, architecture, prepared, *asked)
+        return network, fit_patches(network, architecture, prepared, *asked)
 
     return make
 
