@@ -19,7 +19,7 @@ import subprocess
 from importlib.metadata import version
 from pathlib import Path
 
-from stages import command, disk, provenance, run
+from stages import command, disk, provenance, published, run
 from stages.errors import InputError
 from stages.files import replacing
 from stages.params import load
@@ -146,6 +146,7 @@ def export_study(name: str) -> None:
         tables.title(rows),
         tables.markdown(rows),
         tables.majority(json.loads(run.PREPARED.read_text())["counts"]["test"]),
+        *filter(None, [published.beside(rows, published.of(load(run.PARAMS).data.source))]),
         "Recall of each class:",
         tables.classes_markdown(rows),
         (metrics / "safety/page.md").read_text().strip(),
