@@ -160,6 +160,7 @@ def export_study(name: str) -> None:
         "## Concepts",
         (metrics / "concepts/page.md").read_text().strip(),
         "![relevance of the concepts that are left](changes.svg)",
+        *_sensitivity(files),
         "## Every step",
         tables.steps_markdown(rows),
         "![accuracy](accuracy.svg)",
@@ -178,11 +179,24 @@ def export_target(name: str, target: str) -> None:
     """
     _refuse_uncommitted()
     metrics = Path("metrics") / target
-    answer = subprocess.run(run.beside_command(target, "--dry-run"), capture_output=True, text=True)
-    if "Nothing to be done" not in answer.stdout + answer.stderr:
+    if not _is_up_to_date(target):
         raise InputError(f"{metrics}: not that of {run.PARAMS} and the code as they are; `make {target}` makes it")
     page = (metrics / "page.md").read_text()
     _export(name, f"make {target}", [file for file in metrics.iterdir() if file.name != "page.md"], [page.strip()])
+
+
+def _sensitivity(files: list[Path]) -> list[str]:
+    """Return what the target `sensitivity` says of the study, if it was made, and add its files to those exported."""
+    metrics = Path("metrics/sensitivity")
+    if not (metrics / "page.md").exists() or not _is_up_to_date("sensitivity"):
+        return []
+    files += [file for file in metrics.iterdir() if file.name != "page.md"]
+    return ["## Each layer alone (`make sensitivity`)", (metrics / "page.md").read_text().strip()]
+
+
+def _is_up_to_date(target: str) -> bool:
+    answer = subprocess.run(run.beside_command(target, "--dry-run"), capture_output=True, text=True)
+    return "Nothing to be done" in answer.stdout + answer.stderr
 
 
 def _export(name: str, command_line: str, files: list[Path], page: list[str]) -> None:
