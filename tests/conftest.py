@@ -1,13 +1,21 @@
 """A small prepared data set and small trained-looking networks, shared by the tests."""
 
+import importlib
+import io
+import logging
+import sys
+from contextlib import redirect_stdout
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from unittest import mock
 
 import numpy as np
 import pytest
 import torch
 
 from stages.datasets import fashion_mnist, splits, store
+from stages.errors import InputError
 from stages.networks import architectures
 from stages.networks.checkpoint import Architecture
 from stages.networks.protopnet import ProtoPNet, Prototypes
@@ -90,4 +98,30 @@ def protopnet(classes=CLASSES, similarity="log", layer=None):
     names = [f"class {label}" for label in range(10)]
     return network, Architecture(
         "resnet8", "imagenet", names, 16, [0.2] * 3, [0.3] * 3, channels_last=False, prototypes=prototypes
+    )
+
+
+def in_process(stage, *arguments):
+    """Run a stage in this process and return what its command would: status, what it prints, its refusal.
+
+    The imports of a process of its own take longer than most tests' networks.
+    """
+    main = importlib.import_module(f"stages.{stage}").main
+    log, printed, refusal = logging.getLogger("study"), io.StringIO(), None
+    handler = logging.StreamHandler(printed)
+    before = log.level, torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+    log.addHandler(handler)
+    log.setLevel(logging.INFO)
+    try:
+        with mock.patch.object(sys, "argv", [stage, *map(str, arguments)]), redirect_stdout(printed):
+            main()
+    except InputError as error:
+        refusal = " ".join(str(error).split())
+    finally:
+        log.removeHandler(handler)
+        log.setLevel(before[0])
+        torch.set_num_threads(before[1])
+        torch.use_deterministic_algorithms(before[2])
+    return SimpleNamespace(
+        returncode=2 if refusal else 0, stdout=printed.getvalue(), stderr=f"{refusal}\n" if refusal else ""
     )

@@ -2,8 +2,6 @@
 
 import json
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +14,7 @@ from ruamel.yaml import YAML
 from stages.networks import checkpoint
 from stages.networks.architectures import scored_layers
 from stages.networks.predict import predict
+from tests.conftest import in_process
 
 
 @pytest.fixture
@@ -37,9 +36,7 @@ def concepts(tmp_path, prepared_folder, network_file):
         yaml.dump(content, tmp_path / "params.yaml")
         options = {"params": tmp_path / "params.yaml", "data": data, "checkpoint": network_file}
         options["folder"] = tmp_path / "concepts"
-        command = [sys.executable, "-m", "stages.concepts"]
-        command += [str(part) for name, value in options.items() for part in (f"--{name}", value)]
-        return subprocess.run(command, capture_output=True, text=True)
+        return in_process("concepts", *(part for name, value in options.items() for part in (f"--{name}", value)))
 
     return run
 

@@ -2,8 +2,6 @@
 
 import dataclasses
 import json
-import subprocess
-import sys
 
 import numpy as np
 import onnxruntime
@@ -13,11 +11,11 @@ import torch
 from stages import export
 from stages.networks import checkpoint
 from stages.pruning import surgery
+from tests.conftest import in_process
 
 
 def run(*arguments):
-    command = [sys.executable, "-m", "stages.export", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True)
+    return in_process("export", *arguments)
 
 
 @pytest.fixture

@@ -1,8 +1,6 @@
 """Pruning with few images: the job, by its command."""
 
 import shutil
-import subprocess
-import sys
 
 import numpy as np
 import pandas as pd
@@ -11,7 +9,7 @@ from ruamel.yaml import YAML
 
 from stages.datasets import store
 from stages.networks import checkpoint
-from tests.conftest import ROOT
+from tests.conftest import ROOT, in_process
 
 
 @pytest.fixture
@@ -27,10 +25,9 @@ def few_shot(tmp_path, build, architecture):
         with (tmp_path / "params.yaml").open("w") as stream:
             YAML().dump(params, stream)
         rows = tmp_path / "rows.csv"
-        command = [sys.executable, "-m", "stages.few_shot", "--params", tmp_path / "params.yaml", "--data", folder,
-                   "--criterion", criterion, "--seed", 0, "--images", images, "--checkpoint",
-                   tmp_path / "seed0.safetensors", "--rows", rows, "--predictions", tmp_path / "p.parquet"]  # fmt: skip
-        answer = subprocess.run(list(map(str, command)), capture_output=True, text=True)
+        given = ["--params", tmp_path / "params.yaml", "--data", folder, "--criterion", criterion, "--seed", 0]
+        given += ["--images", images, "--checkpoint", tmp_path / "seed0.safetensors", "--rows", rows]
+        answer = in_process("few_shot", *given, "--predictions", tmp_path / "p.parquet")
         assert answer.returncode == status, answer.stderr
         return pd.read_csv(rows) if status == 0 else answer.stderr
 

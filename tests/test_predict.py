@@ -1,8 +1,6 @@
 """What a network says to pictures: the command, with real files."""
 
 import re
-import subprocess
-import sys
 from dataclasses import replace
 
 import numpy as np
@@ -12,6 +10,7 @@ from PIL import Image
 
 from stages.networks import checkpoint
 from stages.predict import beside
+from tests.conftest import in_process
 
 
 @pytest.fixture
@@ -31,8 +30,7 @@ def pictures(tmp_path, prepared):
 
 
 def predict(*arguments):
-    command = [sys.executable, "-m", "stages.predict", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True)
+    return in_process("predict", *arguments)
 
 
 def test_probabilities_are_those_of_the_network_and_maps_lie_beside_the_pictures(network_file, pictures):

@@ -2,8 +2,6 @@
 
 import json
 import re
-import subprocess
-import sys
 
 import numpy as np
 import pandas as pd
@@ -13,6 +11,7 @@ from ruamel.yaml import YAML
 
 from stages.datasets import store
 from stages.files import sha256
+from tests.conftest import in_process
 
 
 @pytest.fixture
@@ -42,8 +41,7 @@ def prepare(tmp_path, source):
         with (tmp_path / "params.yaml").open("w") as stream:
             yaml.dump(content, stream)
         arguments = ["--params", tmp_path / "params.yaml", "--source", source, "--prepared", tmp_path / "prepared"]
-        command = [sys.executable, "-m", "stages.prepare", *map(str, arguments), "--threads", "2"]
-        return subprocess.run(command, capture_output=True, text=True)
+        return in_process("prepare", *arguments, "--threads", "2")
 
     return run
 

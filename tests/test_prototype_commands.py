@@ -1,33 +1,19 @@
 """The stages of ProtoPNets as commands: what they write, and what they refuse in one line."""
 
-import importlib
 import json
 import subprocess
 import sys
-from types import SimpleNamespace
-from unittest import mock
 
 import numpy as np
 import pandas as pd
 import pytest
 from ruamel.yaml import YAML
 
-from stages.errors import InputError
 from stages.networks import architectures, checkpoint
 from stages.networks.checkpoint import Architecture
-from tests.conftest import ROOT, lively
+from tests.conftest import ROOT, in_process, lively
 
 TINY = {"layer": "layer2", "per_class": 2, "dimension": 4, "warm_up": 1, "joint": 1, "threads": 1}
-
-
-def stage(name, *arguments):
-    """Run a stage in this process: the imports of one of its own take longer than these networks."""
-    with mock.patch.object(sys, "argv", [name, *map(str, arguments)]):
-        try:
-            importlib.import_module(f"stages.{name}").main()
-        except InputError as error:
-            return SimpleNamespace(returncode=2, stderr=" ".join(str(error).split()))
-    return SimpleNamespace(returncode=0, stderr="")
 
 
 def write_params(path, rules=None, **changes):
@@ -55,13 +41,13 @@ def folder(tmp_path_factory, prepared_folder, prepared):
 
 def train(params, data, backbone, folder):
     files = ["--checkpoint", folder / "trained.safetensors", "--history", folder / "trained.csv"]
-    return stage("prototypes", "--params", params, "--data", data, "--seed", 0, "--backbone", backbone, *files)
+    return in_process("prototypes", "--params", params, "--data", data, "--seed", 0, "--backbone", backbone, *files)
 
 
 def prune(params, data, network, folder):
     files = [f"--{name}={folder / name}.safetensors" for name in ("pruned", "tuned")]
     given = ["--params", params, "--data", data, "--seed", 0, "--checkpoint", network]
-    return stage("prune_prototypes", *given, *files, "--plan", folder / "plan.json")
+    return in_process("prune_prototypes", *given, *files, "--plan", folder / "plan.json")
 
 
 def refused(answer, *words):
@@ -104,7 +90,7 @@ def test_what_the_plan_says_is_gone_from_the_network_and_its_backbone_stays(fold
 def test_filters_go_and_prototypes_are_patches_of_what_is_left(folder, prepared_folder, tmp_path):
     files = ["--finetuned", tmp_path / "lrp.safetensors", "--plan", tmp_path / "lrp.plan.json"]
     given = ["--params", folder / "params.yaml", "--data", prepared_folder, "--seed", 0, "--criterion", "lrp"]
-    answer = stage("prune_backbone", *given, "--checkpoint", folder / "trained.safetensors", *files)
+    answer = in_process("prune_backbone", *given, "--checkpoint", folder / "trained.safetensors", *files)
     assert answer.returncode == 0, answer.stderr
     network, architecture = checkpoint.load(tmp_path / "lrp.safetensors")
     plan = json.loads((tmp_path / "lrp.plan.json").read_text())
@@ -176,7 +162,7 @@ def test_measures_and_pictures_of_every_class_are_written(folder, prepared_folde
     params = write_params(tmp_path / "params.yaml", {"region": {"disc": [0.5, 0.5, 0.3]}}, examples=1, noise=0.0)
     given = ["--params", params, "--data", prepared_folder, "--seed", 0, "--folder", tmp_path / "out"]
     networks = ["--classifier", folder / "seed0.safetensors", "--checkpoints", folder / "trained.safetensors"]
-    answer = stage("evaluate_prototypes", *given, *networks, "--pictured", folder / "trained.safetensors")
+    answer = in_process("evaluate_prototypes", *given, *networks, "--pictured", folder / "trained.safetensors")
     assert answer.returncode == 0, answer.stderr
     rows = pd.read_csv(tmp_path / "out/rows.csv").set_index("network")
     assert list(rows.index) == ["classifier", "trained"]
@@ -218,7 +204,7 @@ def test_the_table_says_where_filter_pruning_stands_at_the_same_size(tmp_path):
     plan = {"prototypes": [{"class": "a", "purity": 0.5, "removed_by": rules} for rules in ([], [], [], ["nearest"])]}
     (tmp_path / "plan.json").write_text(json.dumps(plan))
     files = ["--rows", tmp_path / "rows.csv", "--plans", tmp_path / "plan.json", "--pruning", tmp_path / "pruning.csv"]
-    answer = stage("compare_prototypes", "--params", ROOT / "params.yaml", *files, "--folder", tmp_path / "out")
+    answer = in_process("compare_prototypes", "--params", ROOT / "params.yaml", *files, "--folder", tmp_path / "out")
     assert answer.returncode == 0, answer.stderr
     page = (tmp_path / "out/page.md").read_text()
     assert "Without 25% of its prototypes (3 of 4 are left)" in page
