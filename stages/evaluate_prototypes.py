@@ -65,7 +65,9 @@ def main() -> None:
         name = path.stem if architecture.prototypes else "classifier"
         identity = Identity("prototypes", arguments.seed, 0, name)
         found, _ = measured(identity, network.to(where), architecture, data, params.evaluate.batch_size)
-        about = {"seed": arguments.seed, "network": name} | {key: found[key] for key in list(found)[4:]}
+        about = {"seed": arguments.seed, "network": name} | {
+            key: value for key, value in found.items() if key not in Identity._fields
+        }
         if architecture.prototypes:
             about |= _about_prototypes(network, architecture, data, study, arguments.seed)
         rows.append(about)
@@ -144,12 +146,12 @@ def _similarity(network: ProtoPNet, architecture: Architecture, data: Prepared, 
     """Return the similarity of prototypes to all patches of images, N x prototypes x h x w."""
     images, _ = data.batch(np.array(rows))
     latent = network.latent(architecture.normalise(images.to(next(network.parameters()).device)))
-    return network.prototypes.of_distances(network.prototypes.distances(latent)).cpu()
+    return network.prototypes.similarities(latent).cpu()
 
 
 def _draw_prototypes(network: ProtoPNet, architecture: Architecture, data: Prepared, folder: Path) -> None:
     settings = architecture.prototypes
-    row_of = {image: row for row, image in enumerate(data.index["image_id"])}
+    row_of = data.positions()
     for label, name in enumerate(data.classes):
         sheet = []
         for number, source in enumerate(settings.sources):
@@ -166,45 +168,73 @@ def _explain(
     network: ProtoPNet, architecture: Architecture, data: Prepared, study: PrototypeStudy, folder: Path
 ) -> list[dict]:
     """Draw and return the explanations of the first test images of each class."""
-    settings, size = architecture.prototypes, architecture.image_size
-    row_of = {image: row for row, image in enumerate(data.index["image_id"])}
-    weight, test = network.last.weight.detach().cpu(), data.rows("test")
+    weight, test, row_of = network.last.weight.detach().cpu(), data.rows("test"), data.positions()
     labels, told = data.labels(test).numpy(), []
     for label, name in enumerate(data.classes):
         for turn, row in enumerate(test[labels == label][: study.examples]):
             maps = _similarity(network, architecture, data, [row])[0]
-            similar = maps.flatten(1).amax(1)
-            logits = weight @ similar
-            called, probabilities = logits.argmax().item(), logits.double().softmax(0)
-            strongest = (similar * weight[called]).topk(min(STRONGEST, len(similar))).indices.tolist()
-            parts, panels = [], []
-            for number in strongest:
-                source = settings.sources[number]
-                of_classes = {
-                    each: round((similar[number] * weight[n, number]).item(), 6) for n, each in enumerate(data.classes)
-                }
-                of_class = data.classes[settings.classes[number]]
-                part = {
-                    "prototype": number,
-                    "of_class": of_class,
-                    "image": source.image,
-                    "box": box(maps[number], size),
-                }
-                part |= {"similarity": round(similar[number].item(), 6), "contributions": of_classes}
-                parts.append(part | {"weight": round(weight[called, number].item(), 6)})
-                words = f"prototype {number}, of {of_class}\n{source.image}\nsimilarity {similar[number]:.2f}"
-                words += f"\n× weight {weight[called, number]:.2f} = {of_classes[data.classes[called]]:.2f}"
-                words += f" for {data.classes[called]}"
-                other = {"other": data.images[row_of[source.image]], "other_box": source.box}
-                heat = enlarged(maps[number], size).clamp(min=0).numpy()
-                panels.append({"image": data.images[row], "box": part["box"], "heat": heat, "words": words} | other)
-            image = data.index["image_id"].iloc[row]
-            title = f"{image}: {name}, called {data.classes[called]} ({probabilities[called]:.2f})"
+            found = {"image": data.index["image_id"].iloc[row], "class": name}
+            found |= _explanation(maps, weight, architecture)
+            told.append(found)
+            panels = [_panel(part, found["called"], maps, data, row, row_of) for part in found["strongest"]]
+            title = f"{found['image']}: {name}, called {found['called']} ({found['probability']:.2f})"
             plots.save_pictures(plots.this_looks_like_that(title, panels), folder / f"{file_name(name)}.{turn + 1}.png")
-            called_as = {"called": data.classes[called], "probability": round(probabilities[called].item(), 6)}
-            logit = round(logits[called].item(), 6)
-            told.append({"image": image, "class": name, "logit": logit, "strongest": parts} | called_as)
     return told
+
+
+def _explanation(maps: torch.Tensor, weight: torch.Tensor, architecture: Architecture) -> dict:
+    """Return what an image is called, and the prototypes that speak most for it.
+
+    Parameters
+    ----------
+    maps : tensor, prototypes x h x w
+        Similarity to the image's patches.
+    weight : tensor, classes x prototypes
+        Of the last layer.
+    """
+    settings, classes = architecture.prototypes, architecture.classes
+    similar = maps.flatten(1).amax(1)
+    contributions = weight * similar
+    logits = weight @ similar
+    called = logits.argmax().item()
+    strongest = contributions[called].topk(min(STRONGEST, len(similar))).indices.tolist()
+    return {
+        "called": classes[called],
+        "probability": round(logits.double().softmax(0)[called].item(), 6),
+        "logit": round(logits[called].item(), 6),
+        "strongest": [
+            {
+                "prototype": number,
+                "of_class": classes[settings.classes[number]],
+                "image": settings.sources[number].image,
+                "prototype_box": settings.sources[number].box,
+                "box": box(maps[number], architecture.image_size),
+                "similarity": round(similar[number].item(), 6),
+                "weight": round(weight[called, number].item(), 6),
+                "contributions": {
+                    name: round(part, 6) for name, part in zip(classes, contributions[:, number].tolist(), strict=True)
+                },
+            }
+            for number in strongest
+        ],
+    }
+
+
+def _panel(part: dict, called: str, maps: torch.Tensor, data: Prepared, row: int, row_of: dict[str, int]) -> dict:
+    """Return what is drawn of one prototype of an explanation; see `plots.this_looks_like_that`."""
+    image = data.images[row]
+    words = (
+        f"prototype {part['prototype']}, of {part['of_class']}\n{part['image']}\nsimilarity {part['similarity']:.2f}\n"
+        f"× weight {part['weight']:.2f} = {part['contributions'][called]:.2f} for {called}"
+    )
+    return {
+        "image": image,
+        "box": part["box"],
+        "heat": enlarged(maps[part["prototype"]], len(image)).clamp(min=0).numpy(),
+        "other": data.images[row_of[part["image"]]],
+        "other_box": part["prototype_box"],
+        "words": words,
+    }
 
 
 if __name__ == "__main__":

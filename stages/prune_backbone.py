@@ -11,9 +11,9 @@ from typing import get_args
 from stages import command, device
 from stages.datasets import store
 from stages.datasets.store import derived_seed
-from stages.errors import InputError, naming
+from stages.errors import naming
 from stages.files import write_json
-from stages.networks import checkpoint
+from stages.networks import checkpoint, projection
 from stages.networks.architectures import prunable_layers
 from stages.params import Criterion, Layers, load
 from stages.pruning.cut import cut
@@ -43,9 +43,7 @@ def main() -> None:
     log = command.logger("prune_backbone", arguments.criterion, "seed", arguments.seed)
     data = store.load(arguments.data)
     fabric = device.fabric(study.threads, params.train.precision)
-    network, architecture = checkpoint.load(arguments.checkpoint)
-    if architecture.prototypes is None or architecture.classes != data.classes:
-        raise InputError(f"{arguments.checkpoint}: is no ProtoPNet of the classes of {arguments.data}")
+    network, architecture = projection.load(arguments.checkpoint, data)
     network.to(fabric.device)
     names = prunable_layers(network, BACKBONE, [])
     seed = derived_seed(arguments.seed, CUT)

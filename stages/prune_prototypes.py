@@ -14,7 +14,7 @@ from stages.datasets import store
 from stages.datasets.store import Prepared, derived_seed
 from stages.errors import InputError, naming
 from stages.files import write_json
-from stages.networks import checkpoint
+from stages.networks import checkpoint, projection
 from stages.networks.checkpoint import Architecture
 from stages.networks.projection import EXACT, deviation, distinct, nearest_patches
 from stages.networks.protopnet import ProtoPNet
@@ -44,12 +44,10 @@ def main() -> None:
     log = command.logger("prune_prototypes", "seed", arguments.seed)
     where = device.prepare(study.threads)
     data = store.load(arguments.data)
-    network, architecture = checkpoint.load(arguments.checkpoint)
-    if architecture.prototypes is None or architecture.classes != data.classes:
-        raise InputError(f"{arguments.checkpoint}: is no ProtoPNet of the classes of {arguments.data}")
+    network, before = projection.load(arguments.checkpoint, data)
     network.to(where)
     try:
-        off = deviation(network, architecture, data)
+        off = deviation(network, before, data)
     except InputError as error:
         raise InputError(f"{arguments.checkpoint}: {error}") from None
     if off > EXACT:
@@ -57,15 +55,15 @@ def main() -> None:
             f"{arguments.checkpoint}: prototypes are up to {off:.1g} off their patches; project them again"
         )
     with naming("prototypes.prune.neighbours"):
-        found = evidence(network, architecture, data, study.prune, study.batch_size)
-    merged, removed = decide(found, network.prototypes.vectors.detach().cpu(), architecture, study.prune)
+        found = evidence(network, before, data, study.prune, study.batch_size)
+    merged, removed = decide(found, network.prototypes.vectors.detach().cpu(), before, study.prune)
     prototypes.merge(network, merged)
-    architecture = prototypes.remove(network, architecture, sorted(removed))
+    architecture = prototypes.remove(network, before, sorted(removed))
     checkpoint.save(arguments.pruned, network, architecture)
     log.info("%d of %d prototypes removed", len(removed), len(found["purity"]))
     tune_last_layer(network, architecture, data, study, params.train.balance, derived_seed(arguments.seed, TUNING))
     checkpoint.save(arguments.tuned, network, architecture)
-    write_json(arguments.plan, plan(found, merged, removed, data, checkpoint.load(arguments.checkpoint)[1]))
+    write_json(arguments.plan, plan(found, merged, removed, data, before))
 
 
 def evidence(

@@ -42,13 +42,7 @@ def main() -> None:
     exporter.add_argument(
         "--of", choices=[*run.BESIDE, PROTOTYPES], help="a target beside the study, or the prototypes alone"
     )
-    exporter.set_defaults(
-        function=lambda given: (
-            export_target(given.name, given.of)
-            if given.of in run.BESIDE
-            else (export_prototypes if given.of else export_study)(given.name)
-        )
-    )
+    exporter.set_defaults(function=lambda given: export(given.name, given.of))
     arguments = parser.parse_args()
     arguments.function(arguments)
 
@@ -121,6 +115,16 @@ def free() -> None:
     keep = load(run.PARAMS).models.keep
     with run.sole_owner("free"):
         print(f"{disk.free(run.work_folder() / 'prune', keep) / 1e6:,.1f} MB are free again (models.keep: {keep})")
+
+
+def export(name: str, part: str | None) -> None:
+    """Export the study, a target beside it, or its prototypes."""
+    if part in run.BESIDE:
+        export_target(name, part)
+    elif part == PROTOTYPES:
+        export_prototypes(name)
+    else:
+        export_study(name)
 
 
 def export_study(name: str) -> None:

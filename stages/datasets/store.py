@@ -60,6 +60,10 @@ class Prepared:
         """Return the labels of images, int64, N."""
         return torch.from_numpy(self.index["label"].to_numpy()[rows])
 
+    def positions(self) -> dict[str, int]:
+        """Return the position of each image by its id."""
+        return {image: row for row, image in enumerate(self.index["image_id"])}
+
     def batch(self, rows: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the images as float32 in [0, 1], N x 3 x H x W, and their labels, int64, N."""
         pixels = torch.from_numpy(np.ascontiguousarray(self.images[rows]))

@@ -11,7 +11,8 @@ from torch import nn
 
 from stages.errors import InputError
 from stages.files import write_tensors
-from stages.networks.protopnet import ProtoPNet, Prototypes, digest_of_tensors
+from stages.networks import digests
+from stages.networks.protopnet import ProtoPNet, Prototypes
 
 KEY = "checkpoint"  # several metadata keys would be written in random order and change the file's digest
 
@@ -136,4 +137,4 @@ def load(path: Path) -> tuple[nn.Module, Architecture]:
 
 
 def _digest(document: dict, tensors: dict[str, torch.Tensor]) -> str:
-    return digest_of_tensors(tensors, json.dumps(document, sort_keys=True).encode())
+    return digests.of_tensors(tensors, json.dumps(document, sort_keys=True).encode())

@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 from collections import Counter
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -11,6 +12,7 @@ from torch.nn.functional import interpolate
 
 from stages.datasets.store import Prepared
 from stages.errors import InputError
+from stages.networks import checkpoint
 from stages.networks.checkpoint import Architecture
 from stages.networks.protopnet import ProtoPNet, Prototypes, Source
 
@@ -56,6 +58,20 @@ class Nearest:
         return nearest, np.take_along_axis(distances, nearest, axis=0)
 
 
+def load(path: Path, data: Prepared) -> tuple[ProtoPNet, Architecture]:
+    """Read a checkpoint that is a ProtoPNet of the classes of a data set.
+
+    Raises
+    ------
+    InputError
+        It is not, or no readable checkpoint.
+    """
+    network, architecture = checkpoint.load(path)
+    if architecture.prototypes is None or architecture.classes != data.classes:
+        raise InputError(f"{path}: is no ProtoPNet of the classes of the prepared data")
+    return network, architecture
+
+
 @torch.no_grad()
 def nearest_patches(
     network: ProtoPNet, architecture: Architecture, data: Prepared, rows: np.ndarray, batch_size: int
@@ -81,7 +97,10 @@ def distinct(data: Prepared, rows: np.ndarray) -> np.ndarray:
 
 def refuse_few(data: Prepared, classes: list[int]) -> None:
     """Raise an InputError if a class has fewer groups of different training images than prototypes."""
-    rows = distinct(data, data.rows("train"))
+    _refuse_few(data, distinct(data, data.rows("train")), classes)
+
+
+def _refuse_few(data: Prepared, rows: np.ndarray, classes: list[int]) -> None:
     there = data.index.iloc[rows].groupby("label")["group"].nunique()
     for label, count in sorted(Counter(classes).items()):
         if there.get(label, 0) < count:
@@ -112,8 +131,8 @@ def project(network: ProtoPNet, architecture: Architecture, data: Prepared, batc
     from scipy.optimize import linear_sum_assignment
 
     settings = architecture.prototypes
-    refuse_few(data, settings.classes)
     rows = distinct(data, data.rows("train"))
+    _refuse_few(data, rows, settings.classes)
     found = nearest_patches(network, architecture, data, rows, batch_size)
     labels, groups = data.labels(rows).numpy(), data.index["group"].to_numpy()[rows]
     foreign = torch.from_numpy(labels)[:, None] != torch.tensor(settings.classes)
@@ -134,7 +153,7 @@ def project(network: ProtoPNet, architecture: Architecture, data: Prepared, batc
         row, place = rows[at], found.places[at, number].item()
         latent = _latent(network, architecture, data, row, device)
         network.prototypes.vectors[number] = latent.flatten(1)[:, place]
-        near = network.prototypes.of_distances(network.prototypes.distances(latent[None]))[0, number]
+        near = network.prototypes.similarities(latent[None])[0, number]
         sources.append(
             Source(
                 image=data.index["image_id"].iloc[row],
@@ -159,7 +178,7 @@ def deviation(network: ProtoPNet, architecture: Architecture, data: Prepared) ->
     """
     settings = architecture.prototypes
     refuse_unprojected(network, settings)
-    row_of = {image: row for row, image in enumerate(data.index["image_id"])}
+    row_of = data.positions()
     device, largest = next(network.parameters()).device, 0.0
     for vector, source in zip(network.prototypes.vectors, settings.sources, strict=True):
         row = row_of.get(source.image)

@@ -1,7 +1,6 @@
 """ProtoPNet: a classifier that compares patches of an image with prototypes (Chen et al., 2019, arXiv 1806.10574)."""
 
 import dataclasses
-import hashlib
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from torch import nn
 from torch.nn import functional
 
 from stages.errors import InputError
+from stages.networks import digests
 
 OWN, OTHER = 1.0, -0.5  # weights of the last layer at the start (section 2.2)
 SMALL = 1e-4  # what keeps the similarity of a patch with itself finite (section 2.1)
@@ -76,7 +76,7 @@ class Prototypes:
 
     def without(self, gone: Sequence[int]) -> "Prototypes":
         """Return the same less some prototypes, by number."""
-        kept = [n for n in range(len(self.classes)) if n not in set(gone)]
+        kept = _others(len(self.classes), gone)
         sources = [self.sources[n] for n in kept] if self.sources else []
         return dataclasses.replace(self, classes=[self.classes[n] for n in kept], sources=sources)
 
@@ -112,6 +112,10 @@ class PrototypeLayer(nn.Module):
             products = functional.conv2d(latent, vectors[:, :, None, None])
             lengths = (vectors**2).sum(1)[None, :, None, None]
             return functional.relu((latent**2).sum(1, keepdim=True) - 2 * products + lengths)
+
+    def similarities(self, latent: torch.Tensor) -> torch.Tensor:
+        """Return the similarity of each prototype to each patch, N x prototypes x h x w."""
+        return self.of_distances(self.distances(latent))
 
     def of_distances(self, distances: torch.Tensor) -> torch.Tensor:
         """Return the similarity that belongs to each distance."""
@@ -181,7 +185,7 @@ class ProtoPNet(nn.Module):
     @torch.no_grad()
     def remove(self, gone: Sequence[int]) -> None:
         """Remove prototypes physically, in place: their vectors and their columns of the last layer."""
-        kept = [n for n in range(len(self.prototypes.vectors)) if n not in set(gone)]
+        kept = _others(len(self.prototypes.vectors), gone)
         self.prototypes.keep(kept)
         last = nn.Linear(len(kept), self.last.out_features, bias=False, device=self.last.weight.device)
         last.weight.copy_(self.last.weight[:, kept])
@@ -190,7 +194,12 @@ class ProtoPNet(nn.Module):
     def digest(self) -> str:
         """Return the SHA-256 of the weights that make patches: of backbone and 1 x 1 convolutions."""
         made = {name: values for name, values in self.state_dict().items() if name.startswith(("features.", "add_on."))}
-        return digest_of_tensors(made)
+        return digests.of_tensors(made)
+
+
+def _others(count: int, gone: Sequence[int]) -> list[int]:
+    """Return the numbers below `count` that are not among those gone."""
+    return sorted(set(range(count)) - set(gone))
 
 
 def log_similarity(distances: torch.Tensor) -> torch.Tensor:
@@ -224,13 +233,3 @@ def backbone(network: nn.Module, layer: str | None) -> nn.Sequential:
     if layer is not None and layer not in [prefix + name for name in ends]:
         raise InputError(f"prototypes.layer: {layer!r} is none of {', '.join(prefix + name for name in ends)}")
     return nn.Sequential(OrderedDict((name, children[name]) for name in names[: names.index(last) + 1]))
-
-
-def digest_of_tensors(tensors: dict[str, torch.Tensor], before: bytes = b"") -> str:
-    """Return the SHA-256 of some bytes and of tensors with their names, types and shapes, in the order of names."""
-    total = hashlib.sha256(before)
-    for name, tensor in sorted(tensors.items()):
-        values = tensor.detach().cpu().contiguous()
-        total.update(f"{name} {values.dtype} {list(values.shape)}\n".encode())
-        total.update(values.reshape(-1).view(torch.uint8).numpy())
-    return total.hexdigest()

@@ -127,8 +127,8 @@ def inside(
     for start in range(0, len(rows), batch_size):
         some = rows[start : start + batch_size]
         images, labels = data.batch(some)
-        layer = network.prototypes
-        near = layer.of_distances(layer.distances(network.latent(architecture.normalise(images.to(device))))).cpu()
+        latent = network.latent(architecture.normalise(images.to(device)))
+        near = network.prototypes.similarities(latent).cpu()
         for of_image, label, mask in zip(near, labels, masks[start : start + batch_size], strict=True):
             own = torch.nonzero(classes == label).flatten()
             found = response(of_image[own], size)

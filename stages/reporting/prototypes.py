@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 
 from stages.reporting import tables
-from stages.reporting.comparison import seeds_interval
+from stages.reporting.comparison import mixture, seeds_interval
 
 WORDS = {
     "classifier": "unpruned classifier",
@@ -132,9 +132,9 @@ def _at_size(pruning: pd.DataFrame, row) -> dict[str, float]:
     of_seed = tables.effective(pruning[pruning["seed"] == row.seed])
     whole, found = of_seed[of_seed["criterion"] == "baseline"], {}
     for criterion, chain in of_seed[of_seed["phase"] == "finetuned"].groupby("criterion", sort=False):
-        points = pd.concat([whole, chain]).sort_values("macs")
-        within = points["macs"].min() <= row.macs <= points["macs"].max()
-        found[criterion] = np.interp(row.macs, points["macs"], points["balanced_accuracy"]) if within else np.nan
+        steps = pd.concat([whole, chain.sort_values("step")])
+        weights = mixture(steps["macs"].to_numpy(float), row.macs)
+        found[criterion] = np.nan if weights is None else weights @ steps["balanced_accuracy"]
     return found
 
 
