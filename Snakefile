@@ -104,7 +104,7 @@ onstart:
 
 def code(stage, *parts):
     """Return digests of a stage's code, for targets beside the study: DVC does not watch it for them."""
-    shared = ["command.py", "device.py", "errors.py", "files.py", "params.py"]
+    shared = ["command.py", "device.py", "errors.py", "files.py", "params"]
     return [content(f"stages/{part}") for part in [f"{stage}.py", *parts, *shared]]
 
 

@@ -24,7 +24,7 @@ from stages import command, device
 from stages.datasets import pictures, store
 from stages.datasets.source import Source
 from stages.files import write_json
-from stages.params import Augment
+from stages.params.training import Augment
 from stages.training.augment import augment
 
 RUNS = 5

@@ -35,7 +35,8 @@ from stages.names import ALL_CLASSES, file_name
 from stages.networks import checkpoint
 from stages.networks.architectures import prunable_layers
 from stages.networks.checkpoint import Architecture
-from stages.params import Concepts, load
+from stages.params import load
+from stages.params.concepts import Concepts
 from stages.pruning.scoring import composite, masks_of
 from stages.reporting import plots
 

@@ -14,7 +14,8 @@ from matplotlib.figure import Figure
 from stages import command
 from stages.errors import naming
 from stages.files import replacing
-from stages.params import OF_THE_USER, Params, load
+from stages.params import Params, load
+from stages.params.data import OF_THE_USER
 from stages.reporting import plots, tables
 
 

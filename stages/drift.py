@@ -21,7 +21,9 @@ from stages.errors import InputError, naming
 from stages.files import replacing
 from stages.names import identify, without_repeats
 from stages.networks import checkpoint
-from stages.params import Drift, Lrp, load
+from stages.params import load
+from stages.params.measuring import Drift
+from stages.params.scores import Lrp
 from stages.pruning.scoring import composite
 from stages.reporting import drift, plots
 

@@ -28,7 +28,8 @@ from stages.networks import checkpoint
 from stages.networks.checkpoint import Architecture
 from stages.networks.projection import box, deviation, distinct, enlarged, nearest_patches
 from stages.networks.protopnet import ProtoPNet
-from stages.params import PrototypeStudy, load
+from stages.params import load
+from stages.params.prototypes import PrototypeStudy
 from stages.pruning import prototypes
 from stages.pruning.scoring import masks_of
 from stages.reporting import plots

@@ -24,7 +24,8 @@ from stages.measuring import measured
 from stages.names import Identity
 from stages.networks import checkpoint
 from stages.networks.architectures import prunable_layers
-from stages.params import Criterion, load
+from stages.params import load
+from stages.params.scores import Criterion
 from stages.pruning import masking
 from stages.pruning.cut import cut
 from stages.pruning.recalibration import recalibrate

@@ -20,7 +20,8 @@ from stages.names import PARTS, outer_thirds
 from stages.networks import checkpoint
 from stages.networks.architectures import scored_layers
 from stages.networks.predict import predict
-from stages.params import Criterion, load
+from stages.params import load
+from stages.params.scores import Criterion
 from stages.pruning import selection, surgery
 from stages.pruning.ranking import ranked
 from stages.reporting.metrics import balanced_accuracy, recalls

@@ -20,7 +20,8 @@ from stages.files import write_rows
 from stages.networks import checkpoint
 from stages.networks.predict import predict
 from stages.networks.size import measure
-from stages.params import Criterion, Params, Scores, load
+from stages.params import Params, load
+from stages.params.scores import Criterion, Scores
 from stages.pruning import selection, surgery
 from stages.pruning.ranking import ranked
 from stages.reporting.metrics import balanced_accuracy

@@ -14,7 +14,8 @@ from stages import command
 from stages.datasets import fashion_mnist, ham10000, image_folder, masks, published, splits, store
 from stages.datasets.source import Source
 from stages.errors import InputError
-from stages.params import Data, load
+from stages.params import load
+from stages.params.data import Data
 
 
 def main() -> None:

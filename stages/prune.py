@@ -25,7 +25,9 @@ from stages.files import write_json, write_rows
 from stages.networks import checkpoint
 from stages.networks.architectures import prunable_layers, scored_layers, widths
 from stages.networks.size import sparsity
-from stages.params import Criterion, Prune, load
+from stages.params import load
+from stages.params.pruning import Prune
+from stages.params.scores import Criterion
 from stages.pruning import limits, masking
 from stages.pruning.cut import cut
 from stages.pruning.recalibration import recalibrate_on_some

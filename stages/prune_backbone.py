@@ -15,7 +15,9 @@ from stages.errors import naming
 from stages.files import write_json
 from stages.networks import checkpoint, projection
 from stages.networks.architectures import prunable_layers
-from stages.params import Criterion, Layers, load
+from stages.params import load
+from stages.params.pruning import Layers
+from stages.params.scores import Criterion
 from stages.pruning.cut import cut
 from stages.pruning.recalibration import recalibrate_on_some
 from stages.pruning.scoring import scored

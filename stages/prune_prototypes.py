@@ -18,7 +18,8 @@ from stages.networks import checkpoint, projection
 from stages.networks.checkpoint import Architecture
 from stages.networks.projection import EXACT, deviation, distinct, nearest_patches
 from stages.networks.protopnet import ProtoPNet
-from stages.params import PrototypeRules, load
+from stages.params import load
+from stages.params.prototypes import PrototypeRules
 from stages.pruning import prototypes
 from stages.pruning.scoring import masks_of
 from stages.training.prototypes import tune_last_layer

@@ -16,7 +16,8 @@ from stages import chains, command, provenance
 from stages.errors import InputError, naming
 from stages.files import replacing
 from stages.names import file_name
-from stages.params import OF_THE_USER, Params, load
+from stages.params import Params, load
+from stages.params.data import OF_THE_USER
 from stages.reporting import page, tables, verdicts
 
 PACKAGES = ("torch", "torchvision", "zennit", "torch-pruning", "ptflops", "snakemake", "dvc")

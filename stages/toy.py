@@ -17,7 +17,8 @@ from matplotlib.figure import Figure
 from stages import command
 from stages.errors import naming
 from stages.files import replacing
-from stages.params import Toy, load
+from stages.params import load
+from stages.params.beside import Toy
 from stages.reporting import plots, tables
 
 

@@ -23,7 +23,8 @@ from stages.datasets.store import derived_seed
 from stages.errors import naming
 from stages.files import replacing, write_rows
 from stages.networks.architectures import Mlp, scored_layers
-from stages.params import Toy, load
+from stages.params import load
+from stages.params.beside import Toy
 from stages.pruning import selection, surgery
 from stages.pruning.criteria import UNSEEING, References, Scores, score
 from stages.pruning.diagnostics import lowest_overlap

@@ -3,7 +3,7 @@ import pytest
 
 from stages import curves, one_shot
 from stages.errors import InputError
-from stages.params import Setting
+from stages.params.beside import Setting
 from stages.reporting import plots
 
 

@@ -2,7 +2,7 @@ import pytest
 
 from stages import disk
 from stages.networks import checkpoint
-from stages.params import Models
+from stages.params.pruning import Models
 from tests.conftest import protopnet
 
 

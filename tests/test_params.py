@@ -6,7 +6,8 @@ from typing import get_args
 import pytest
 
 from stages.errors import InputError
-from stages.params import Criterion, OfConcepts, Seeing, load
+from stages.params import load
+from stages.params.scores import Criterion, OfConcepts, Seeing
 
 
 @pytest.mark.parametrize(

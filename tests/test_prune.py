@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from stages.params import Until
+from stages.params.pruning import Until
 from stages.prune import repeated, undone
 from stages.pruning.cut import cut
 

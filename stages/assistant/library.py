@@ -14,7 +14,8 @@ from ruamel.yaml.representer import RoundTripRepresenter
 from stages.assistant import pdf
 from stages.errors import InputError, naming
 from stages.files import replacing, sha256
-from stages.params import Digest, Section, read
+from stages.params.reading import read
+from stages.params.section import Digest, Section
 
 MANIFEST = "manifest.yaml"
 AGENT = {"User-Agent": "pruning-by-explanation"}
@@ -47,7 +48,7 @@ class Manifest(Section):
 
 
 def manifest(folder: Path) -> list[Paper]:
-    """Return the papers that `folder/manifest.yaml` lists; `stages.params.read` says what is raised."""
+    """Return the papers that `folder/manifest.yaml` lists; `stages.params.reading.read` says what is raised."""
     return read(Path(folder) / MANIFEST, Manifest).papers
 
 

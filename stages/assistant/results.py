@@ -17,7 +17,7 @@ from ruamel.yaml import YAML, YAMLError
 
 from stages import chains, provenance
 from stages.assistant.passages import Document, Sentence
-from stages.params import OF_THE_USER
+from stages.params.data import OF_THE_USER
 from stages.reporting import comparison, tables
 
 TABLES = ("pruning.csv", "few_shot.csv")  # each a document; a study need not have the second

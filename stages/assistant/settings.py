@@ -5,7 +5,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from stages.params import Positive, Section, read
+from stages.params.reading import read
+from stages.params.section import Positive, Section
 
 
 class Endpoint(Section):
@@ -30,5 +31,5 @@ class Settings(Section):
 
 
 def load(path: Path) -> Settings:
-    """Read and check assistant.yaml; `stages.params.read` says what is raised."""
+    """Read and check assistant.yaml; `stages.params.reading.read` says what is raised."""
     return read(path, Settings)

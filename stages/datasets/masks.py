@@ -9,7 +9,7 @@ from PIL import Image
 from stages.datasets import pictures
 from stages.errors import InputError
 from stages.files import sha256
-from stages.params import Masks
+from stages.params.data import Masks
 
 KEY = "data.masks"
 

@@ -2,7 +2,7 @@
 
 A filter is a convolution with its batch norm, as surgery removes the two together: z is the output of a layer of the
 network in canonical form (batch norms folded), n a reference image with cross-entropy L. To add one: write a function
-with the same arguments, name it in `CRITERIA` and in `stages.params.Criterion`.
+with the same arguments, name it in `CRITERIA` and in `stages.params.scores.Criterion`.
 """
 
 from collections.abc import Callable, Iterator

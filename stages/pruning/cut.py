@@ -7,7 +7,7 @@ import torch
 from stages.networks.architectures import widths
 from stages.networks.checkpoint import Architecture
 from stages.networks.size import Size, measure
-from stages.params import Prune
+from stages.params.pruning import Prune
 from stages.pruning import selection, surgery
 
 

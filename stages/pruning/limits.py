@@ -9,7 +9,7 @@ from stages.datasets.store import Prepared
 from stages.networks import timing
 from stages.networks.checkpoint import Architecture
 from stages.networks.predict import predict
-from stages.params import Guard, Until
+from stages.params.pruning import Guard, Until
 from stages.reporting.metrics import classification
 
 SECONDS = 0.2  # of measuring a network at a time

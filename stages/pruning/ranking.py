@@ -5,7 +5,8 @@ from torch import nn
 from stages.datasets.store import Prepared, derived_seed
 from stages.networks.architectures import prunable_layers
 from stages.networks.checkpoint import Architecture
-from stages.params import Layers, Scores
+from stages.params.pruning import Layers
+from stages.params.scores import Scores
 from stages.pruning.scoring import scored
 from stages.pruning.selection import Candidate, rank
 from stages.pruning.surgery import prunable_groups

@@ -18,8 +18,8 @@ from stages.networks import sharing
 from stages.networks.architectures import filters
 from stages.networks.checkpoint import Architecture
 from stages.networks.predict import predict
-from stages.params import Lrp, Region
-from stages.params import Scores as Settings
+from stages.params.scores import Lrp, Region
+from stages.params.scores import Scores as Settings
 from stages.pruning.criteria import CRITERIA, UNSEEING, References, Relevance, Scores, finish, relevance
 
 if TYPE_CHECKING:

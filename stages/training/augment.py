@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import torch
 from torch.nn.functional import affine_grid, grid_sample, pad
 
-from stages.params import Augment
+from stages.params.training import Augment
 
 RATIO = math.log(4 / 3)  # of width to height, of a random crop, at most
 GREY = 0.2989, 0.587, 0.114  # of red, green and blue

@@ -23,7 +23,7 @@ from stages.datasets.store import Prepared, derived_seed
 from stages.errors import InputError
 from stages.networks import sharing
 from stages.networks.checkpoint import Architecture
-from stages.params import Distillation, Training
+from stages.params.training import Distillation, Training
 from stages.training import balance, optimisers, resume
 from stages.training.augment import Draws, augment
 from stages.training.loss import loss

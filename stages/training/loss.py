@@ -3,7 +3,7 @@
 import torch
 from torch.nn.functional import cross_entropy, kl_div, log_softmax, softmax
 
-from stages.params import Distillation
+from stages.params.training import Distillation
 
 
 def loss(

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 import torch
 from torch.optim import SGD, AdamW, Optimizer
 
-from stages.params import Training
+from stages.params.training import Training
 
 
 def optimiser(parameters: Iterable[torch.nn.Parameter] | list[dict], settings: Training) -> Optimizer:

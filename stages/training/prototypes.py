@@ -17,7 +17,8 @@ from stages.errors import InputError
 from stages.networks.checkpoint import Architecture
 from stages.networks.projection import nearest_patches, project
 from stages.networks.protopnet import Learning, ProtoPNet
-from stages.params import Balance, LastLayer, PatchCosts, PrototypeStudy, Training
+from stages.params.prototypes import LastLayer, PatchCosts, PrototypeStudy
+from stages.params.training import Balance, Training
 from stages.training import balance
 from stages.training.loop import fit
 

@@ -8,7 +8,8 @@ from torch import nn
 
 from stages.datasets.store import Prepared
 from stages.networks.checkpoint import Architecture
-from stages.params import Augment, FewShot
+from stages.params.measuring import FewShot
+from stages.params.training import Augment
 from stages.training.augment import augment
 from stages.training.loss import loss
 

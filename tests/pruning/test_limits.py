@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from stages.networks import timing
-from stages.params import Guard, Until
+from stages.params.pruning import Guard, Until
 from stages.pruning import limits
 
 EVERYTHING = 0.999

@@ -4,29 +4,29 @@ from typing import get_args
 
 import torch
 
-from stages import params
 from stages.attribution.composites import COMPOSITES, LAYER_RULES, Rules
 from stages.networks import checkpoint
+from stages.params import scores as settings
 from stages.pruning.criteria import CRITERIA, UNSEEING
 from stages.pruning.scoring import rules, start
 
 
 def lrp(**values):
     given = {"composite": "epsilon-plus-box", "epsilon": 0.1, "gamma": 0.2, "alpha": 3.0}
-    return params.Lrp(**{**given, "start": "true-class", "amount": "one", **values})
+    return settings.Lrp(**{**given, "start": "true-class", "amount": "one", **values})
 
 
 def test_rules_are_those_of_params():
-    assert set(get_args(params.Composite)) == set(COMPOSITES)
-    assert set(get_args(params.LayerRule)) == set(LAYER_RULES)
+    assert set(get_args(settings.Composite)) == set(COMPOSITES)
+    assert set(get_args(settings.LayerRule)) == set(LAYER_RULES)
     assert rules(lrp()) == Rules(first="box", epsilon=0.1, gamma=0.2, alpha=3.0)
     groups = {"low": "gamma", "middle": "zplus", "high": "alpha-beta", "linear": "z", "first": "flat"}
     assert rules(lrp(composite=groups)) == Rules(**groups, epsilon=0.1, gamma=0.2, alpha=3.0)
 
 
 def test_the_criteria_of_params_are_those_there_are():
-    assert set(get_args(params.Criterion)) == set(CRITERIA)
-    assert set(get_args(params.Criterion)) - set(get_args(params.Seeing)) == UNSEEING
+    assert set(get_args(settings.Criterion)) == set(CRITERIA)
+    assert set(get_args(settings.Criterion)) - set(get_args(settings.Seeing)) == UNSEEING
 
 
 def test_relevance_starts_where_params_say():

@@ -21,7 +21,8 @@ from stages.networks import architectures
 from stages.networks.architectures import scored_layers
 from stages.networks.checkpoint import Architecture
 from stages.networks.predict import predict
-from stages.params import Crp, Layers, Region
+from stages.params.pruning import Layers
+from stages.params.scores import Crp, Region
 from stages.pruning import selection, surgery
 from stages.pruning.ranking import ranked
 

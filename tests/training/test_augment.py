@@ -7,7 +7,7 @@ import torch
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional
 
-from stages.params import Augment
+from stages.params.training import Augment
 from stages.training import augment as module
 from stages.training.augment import augment
 

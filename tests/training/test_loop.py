@@ -11,7 +11,7 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from stages.errors import InputError
 from stages.networks.predict import predict
-from stages.params import Balance, Distillation
+from stages.params.training import Balance, Distillation
 from stages.training import loss as losses
 from stages.training.loop import fit
 

@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from stages.params import Distillation
+from stages.params.training import Distillation
 from stages.training.loss import loss
 
 

@@ -13,7 +13,8 @@ from torch.optim.optimizer import register_optimizer_step_pre_hook
 from stages.errors import InputError
 from stages.networks.projection import deviation, nearest_patches
 from stages.networks.protopnet import Learning
-from stages.params import Balance, LastLayer, PatchCosts, PrototypeRates
+from stages.params.prototypes import LastLayer, PatchCosts, PrototypeRates
+from stages.params.training import Balance
 from stages.training.loop import fit
 from stages.training.prototypes import (
     fit_last_layer,
