@@ -9,6 +9,7 @@ By hand::
     python -m stages.study free             # deletes networks from the work folder that models.keep does not keep
     python -m stages.study export NAME      # its small results to docs/results/NAME, a page to docs/results-NAME.md
     python -m stages.study export NAME --of toy       # the same for toy, curves, sensitivity; for prototypes alone
+    python -m stages.study overview         # what all exported studies say, between its marks in README.md
 """
 
 import json
@@ -29,13 +30,16 @@ TABLE = Path("metrics/pruning.csv")
 MODELS = Path("models/pruned")
 PROTOTYPES = "prototypes"
 PICTURED_CLASSES = 2  # of prototypes, in what is exported
+RESULTS = Path("docs/results")
+README = Path("README.md")
+OVERVIEW = "<!-- overview -->\n", "<!-- end of overview -->\n"
 
 
 def main() -> None:
     """Run one of the commands."""
     parser = command.Parser(prog="python -m stages.study", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True, parser_class=command.Parser)
-    for function in (check, status, table, size, free):
+    for function in (check, status, table, size, free, overview):
         commands.add_parser(function.__name__).set_defaults(function=lambda _, function=function: function())
     exporter = commands.add_parser("export")
     exporter.add_argument("name")
@@ -115,6 +119,42 @@ def free() -> None:
     keep = load(run.PARAMS).models.keep
     with run.sole_owner("free"):
         print(f"{disk.free(run.work_folder() / 'prune', keep) / 1e6:,.1f} MB are free again (models.keep: {keep})")
+
+
+def overview() -> None:
+    """Write what all exported studies say at half of the MACs between the marks of README.md.
+
+    Raises
+    ------
+    InputError
+        README.md has no marks, or no study was exported.
+    """
+    import pandas as pd
+    from ruamel.yaml import YAML
+
+    from stages.reporting import overview
+
+    before, start, rest = README.read_text().partition(OVERVIEW[0])
+    _, end, after = rest.partition(OVERVIEW[1])
+    if not end:
+        raise InputError(f"{README}: has no lines {OVERVIEW[0].strip()} and {OVERVIEW[1].strip()} to write between")
+    found = []
+    for folder in sorted(pairs.parent for pairs in RESULTS.glob("*/pairs.csv")):
+        few_shot = folder / "few_shot.csv"
+        found.append(
+            overview.lines(
+                f"[{folder.name}]({RESULTS}-{folder.name}.md)",
+                YAML(typ="safe").load((folder / "params.yaml").read_text()),
+                pd.read_csv(folder / "pruning.csv"),
+                pd.read_csv(folder / "pairs.csv"),
+                pd.read_csv(few_shot) if few_shot.exists() else None,
+            )
+        )
+    if not found:
+        raise InputError(f"{RESULTS}: has no study; `make results-NAME` exports one")
+    with replacing(README) as temporary:
+        temporary.write_text(f"{before}{start}\n{overview.page(found)}\n\n{end}{after}")
+    print(f"{README}: {len(found)} studies")
 
 
 def export(name: str, part: str | None) -> None:
@@ -246,7 +286,7 @@ def _is_up_to_date(target: str) -> bool:
 def _export(name: str, command_line: str, files: list[Path], page: list[str]) -> None:
     from stages.reporting import tables
 
-    folder, file = Path("docs/results") / name, Path(f"docs/results-{name}.md")
+    folder, file = RESULTS / name, Path(f"{RESULTS}-{name}.md")
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     for source in [run.PARAMS, *files]:

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 
 from stages.reporting import tables
-from stages.reporting.comparison import mixture, seeds_interval
+from stages.reporting.comparison import at_macs, seeds_interval
 
 WORDS = {
     "classifier": "unpruned classifier",
@@ -100,9 +100,10 @@ def beside_markdown(rows: pd.DataFrame, pruning: pd.DataFrame) -> str:
     pruning : DataFrame
         metrics/pruning.csv; balanced accuracy after fine-tuning, interpolated between the steps of a chain.
     """
-    lines = []
+    lines, pruning = [], tables.effective(pruning)
     for network, of_network in rows[rows["prototypes"].notna()].groupby("network", sort=False):
-        found = pd.DataFrame([_at_size(pruning, row) for row in of_network.itertuples()])
+        of_seeds = [(pruning[pruning["seed"] == row.seed], row.macs) for row in of_network.itertuples()]
+        found = pd.DataFrame([at_macs(of_seed, macs, "finetuned", "balanced_accuracy") for of_seed, macs in of_seeds])
         own, macs = of_network["balanced_accuracy"].mean(), of_network["macs"].mean()
         reached = found.mean().dropna()
         line = {"network": in_words(network), "MACs": f"{macs:,.0f}", "balanced accuracy": f"{own:.4f}"}
@@ -125,17 +126,6 @@ def removed_markdown(plans: dict[int, dict]) -> str:
         ", ".join(sorted({rule for rules in group["removed_by"] for rule in rules})) for _, group in of_class
     ]
     return tables.as_markdown(shown.round(1))
-
-
-def _at_size(pruning: pd.DataFrame, row) -> dict[str, float]:
-    """Return the balanced accuracy of each criterion's chain of a seed at the MACs of a row; NaN beyond its end."""
-    of_seed = tables.effective(pruning[pruning["seed"] == row.seed])
-    whole, found = of_seed[of_seed["criterion"] == "baseline"], {}
-    for criterion, chain in of_seed[of_seed["phase"] == "finetuned"].groupby("criterion", sort=False):
-        steps = pd.concat([whole, chain.sort_values("step")])
-        weights = mixture(steps["macs"].to_numpy(float), row.macs)
-        found[criterion] = np.nan if weights is None else weights @ steps["balanced_accuracy"]
-    return found
 
 
 def _of_classifier(rows: pd.DataFrame, column: str) -> pd.Series:

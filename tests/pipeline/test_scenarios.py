@@ -214,6 +214,8 @@ def test_results_are_exported_with_what_made_them(whole):
     assert {"accuracy.pdf", "few_shot.svg", "few_shot.csv", "pairs.csv", "tables.tex"} <= set(exported)
     assert rf"& {accuracy:.4f} &".encode() in exported["tables.tex"]
     assert "Always `ankle-boot`: accuracy 0.1000, balanced accuracy 0.1000." in page
+    study.run("python", "-m", "stages.study", "overview")
+    assert "| [small](docs/results-small.md) | fashion-mnist | resnet8 | 16 | 1 | absolute |" in study.read("README.md")
     study.run("python", "-m", "stages.study", "export", "likeness", "--of", "prototypes")
     page = study.read("docs/results-likeness.md")
     assert "![prototypes of t-shirt](<results/likeness/t-shirt.png>)" in page
