@@ -59,7 +59,7 @@ def main() -> None:
             page.markdown(tables.ends_markdown(_read(metrics / "chains.csv"))),
         ],
         "Time": [
-            page.markdown("Size, and milliseconds a forward pass, at the last step:"),
+            page.markdown("Size, and milliseconds a forward pass, at the last step, beside what MACs promise:"),
             page.markdown(tables.latency_markdown(table, _read(metrics / "latency.csv"))),
         ],
         "Training of the unpruned networks": [

@@ -177,11 +177,13 @@ def export_study(name: str) -> None:
     """
     import pandas as pd
 
-    from stages.reporting import tables
+    from stages.reporting import tables, verdicts
 
     rows = _rows()
     _refuse_outdated()
     metrics = Path("metrics")
+    compared = [pd.read_csv(metrics / f"comparison/{name}.csv") for name in ("levels", "pairs", "stability")]
+    criteria = [name for name in rows["criterion"].unique() if name != "baseline"]
     small = (
         "*.json",
         "*.csv",
@@ -195,8 +197,11 @@ def export_study(name: str) -> None:
     )
     files = [path for kind in small for path in metrics.glob(kind)]
     page = [
+        *verdicts.sentences(*compared, criteria),
         tables.title(rows),
         tables.markdown(rows),
+        "Less the unpruned network:",
+        tables.difference_markdown(rows),
         tables.majority(json.loads(run.PREPARED.read_text())["counts"]["test"]),
         *filter(None, [published.beside(rows, published.of(load(run.PARAMS).data.source))]),
         "Recall of each class:",

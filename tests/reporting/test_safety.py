@@ -29,13 +29,37 @@ def test_each_class_against_the_rest_is_as_scikit_learn_has_it(sample):
         assert found["specificity"][n] == pytest.approx(reference.recall_score(labels != n, predicted != n))
         assert found["auroc"][n] == pytest.approx(reference.roc_auc_score(labels == n, probabilities[:, n]))
         interval = stats.binomtest(round(recall[n] * images[n]), int(images[n])).proportion_ci(method="wilson")
-        assert (found["low"][n], found["high"][n]) == pytest.approx(interval)
+        assert (found["recall_low"][n], found["recall_high"][n]) == pytest.approx(interval)
+        hits, chosen = ((predicted == n) & (labels == n)).sum(), (predicted == n).sum()
+        interval = stats.binomtest(int(hits), int(chosen)).proportion_ci(method="wilson")
+        assert (found["precision_low"][n], found["precision_high"][n]) == pytest.approx(interval)
+        rejected = ((predicted != n) & (labels != n)).sum()
+        interval = stats.binomtest(int(rejected), int((labels != n).sum())).proportion_ci(method="wilson")
+        assert (found["specificity_low"][n], found["specificity_high"][n]) == pytest.approx(interval)
+
+
+def test_the_intervals_of_f1_and_auroc_are_those_of_a_bootstrap_over_images(sample):
+    labels, probabilities = sample
+    found = safety.by_class(labels, probabilities, NAMES)
+    rng = np.random.default_rng(2)
+    drawn = {"f1": [], "auroc": []}
+    for _ in range(600):
+        rows = rng.integers(0, len(labels), len(labels))
+        predicted = probabilities[rows].argmax(1)
+        drawn["f1"].append(reference.f1_score(labels[rows], predicted, average=None))
+        drawn["auroc"].append([reference.roc_auc_score(labels[rows] == n, probabilities[rows, n]) for n in range(4)])
+    for name, values in drawn.items():
+        low, high = np.quantile(values, [0.025, 0.975], axis=0)
+        for n in range(4):
+            width = high[n] - low[n]
+            assert found[f"{name}_low"][n] == pytest.approx(low[n], abs=0.25 * width)
+            assert found[f"{name}_high"][n] == pytest.approx(high[n], abs=0.25 * width)
 
 
 def test_a_class_without_images_has_no_recall_and_stops_nothing():
     found = safety.by_class(np.array([0, 0, 1]), np.eye(3)[[0, 2, 1]], list("abc")).set_index("class")
     assert found.loc["b", ["recall", "precision", "f1", "specificity", "auroc"]].tolist() == [1, 1, 1, 1, 1]
-    assert np.isnan(found.loc["c", ["recall", "low", "auroc"]].astype(float)).all()
+    assert np.isnan(found.loc["c", ["recall", "recall_low", "auroc", "auroc_low"]].astype(float)).all()
     assert found.loc["c", ["precision", "f1"]].tolist() == [0, 0]
 
 
@@ -84,6 +108,21 @@ def test_a_subgroup_counts_its_own_images(sample):
     assert found.loc[("age", "unknown"), "images"] == 10
 
 
+def test_classes_of_a_subgroup_are_measured_among_its_images(sample):
+    labels, probabilities = sample
+    subgroups = pd.DataFrame({"sex": np.where(np.arange(400) % 3, "female", "male")})
+    subgroups.loc[labels == 3, "sex"] = "male"  # no df among women
+    found = safety.by_subgroup_and_class(labels, probabilities, subgroups, NAMES).set_index(
+        ["subgroup", "value", "class"]
+    )
+    assert list(found.loc[("sex", "female")].index) == NAMES[:3]
+    men = (subgroups["sex"] == "male").to_numpy()
+    alone = safety.by_class(labels[men], probabilities[men], NAMES).set_index("class")
+    pd.testing.assert_frame_equal(found.loc[("sex", "male")], alone, check_names=False)
+    none = safety.by_subgroup_and_class(labels, probabilities, subgroups[[]], NAMES)
+    assert none.empty and list(none.columns) == list(found.reset_index().columns)
+
+
 def test_many_numbers_are_divided_at_their_quartiles_and_few_are_not():
     ages = pd.Series([*range(0, 41, 4)])
     assert list(dict.fromkeys(safety.divided(ages))) == ["0 to 10", "10 to 20", "20 to 30", "30 to 40"]
@@ -102,13 +141,27 @@ def test_flips_are_lost_gained_or_other():
 
 def changes():
     rows = [["baseline", 0, "nv", 0.9], ["baseline", 1, "nv", 0.8], ["lrp", 0, "nv", 0.85], ["lrp", 1, "nv", 0.77]]
-    return safety.with_change(pd.DataFrame(rows, columns=["criterion", "seed", "class", "recall"]), ["class"], "recall")
+    return safety.with_change(
+        pd.DataFrame(rows, columns=["criterion", "seed", "class", "recall"]), ["class"], ["recall"]
+    )
 
 
 def test_a_change_is_to_the_unpruned_network_of_the_same_seed():
     assert changes()["recall_change"].tolist() == pytest.approx([0, 0, -0.05, -0.03])
     text = tables.changes_markdown(changes().query("criterion == 'lrp'"), "class", "recall_change")
     assert text.splitlines()[2] == "| lrp | -0.040 ± 0.014 |"
+
+
+def test_the_worst_class_is_the_least_recognised_and_the_one_that_lost_most_another():
+    rows = [
+        ["lrp", 0, "nv", 0.8, -0.1],
+        ["lrp", 1, "nv", 0.9, -0.1],
+        ["lrp", 0, "df", 0.3, 0.1],
+        ["lrp", 1, "df", 0.2, 0],
+    ]
+    table = pd.DataFrame(rows, columns=["criterion", "seed", "class", "recall", "recall_change"])
+    text = tables.worst_class_markdown(table).splitlines()
+    assert text[2] == "| lrp | df 0.250 (+0.050) | nv 0.850 (-0.100) |"
 
 
 def test_the_worst_subgroups_are_named_with_their_size():

@@ -47,8 +47,12 @@ def test_masked_networks_are_as_large_as_what_is_left_of_them_and_as_slow_as_all
         columns=["criterion", "seed", "step", "batch", "milliseconds"],
     )
     text = tables.latency_markdown(table, latency).splitlines()
-    assert text[0].endswith("| macs | effective filters | effective params | effective macs | ms, batch of 1 |")
-    assert text[3] == "| lrp | 1,000 | 1,000 | 1,000 | 250 | 250 | 250 | 2.00 |"
+    assert text[0].endswith(
+        "| effective filters | effective params | effective macs | MACs, times fewer | ms, batch of 1 |"
+    )
+    assert text[3] == (
+        "| lrp | 1,000 ± 0 | 1,000 ± 0 | 1,000 ± 0 | 250 ± 0 | 250 ± 0 | 250 ± 0 | 1.00 | 2.00 (1.00 times the speed) |"
+    )
 
 
 def test_seeds_give_a_mean_and_a_standard_deviation():
@@ -80,8 +84,9 @@ def test_each_class_has_its_recall_and_each_network_its_time():
     )
     text = tables.latency_markdown(rows(3), latency).splitlines()
     assert text[2:] == [
-        "| unpruned | 1,000 | 1,000 | 1,000 | 2.00 | 33.00 |",
-        "| lrp | 250 | 250 | 250 | 2.00 | 64.00 |",
+        "| unpruned | 1,000 ± 0 | 1,000 ± 0 | 1,000 ± 0 | 1.00 | 2.00 ± 1.00 | 33.00 ± 1.00 |",
+        "| lrp | 250 ± 0 | 250 ± 0 | 250 ± 0 | 4.00 | 2.00 ± 0.00 (1.00 times the speed) "
+        "| 64.00 ± 0.00 (0.52 times the speed) |",
     ]
 
 

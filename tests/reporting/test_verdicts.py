@@ -23,14 +23,34 @@ def stability(one, variance, other, variance_other, p):
 NOTHING = stability("random", 1, "weight", 1, 1.0)
 
 
-def test_the_winner_is_named_at_the_smallest_size_that_all_reach():
+def test_the_winner_is_named_at_half_of_the_macs_and_at_the_least_that_all_reach():
+    half, least = verdicts.sentences(
+        levels(lrp={0.8: 0.9, 0.5: 0.8, 0.4: 0.6}, weight={0.8: 0.9, 0.5: 0.7, 0.4: 0.65, 0.3: 0.5}),
+        pairs((0.5, "lrp", "weight", 0.1, 0.01), (0.4, "lrp", "weight", -0.05, 0.2)),
+        NOTHING,
+        ["lrp", "weight"],
+    )
+    assert half.startswith("After fine-tuning, where 50% of the MACs is left, lrp has the highest balanced accuracy")
+    assert "(corrected p < 0.05): weight; not to be told apart from it: none." in half
+    assert least.startswith("After fine-tuning, where 40% of the MACs is left, weight has the highest")
+    assert "LRP has 0.6000, -0.0500 against that." in least
+
+
+def test_where_half_is_not_reached_by_all_the_winner_is_named_at_the_smallest_size_that_is():
     (said,) = verdicts.sentences(
+        levels(lrp={0.8: 0.95, 0.6: 0.7}, random={0.8: 0.6, 0.5: 0.5, 0.4: 0.9, 0.6: 0.1}), pairs(), NOTHING, ["lrp"]
+    )
+    assert said.startswith("After fine-tuning, where 60% of the MACs is left, lrp has")
+
+
+def test_a_criterion_that_reaches_no_size_is_named():
+    said, ended = verdicts.sentences(
         levels(lrp={0.8: 0.95, 0.5: 0.7}, weight={0.8: 0.6, 0.5: 0.8}, random={0.8: 0.6, 0.5: 0.5, 0.4: 0.9}),
         pairs((0.5, "lrp", "weight", -0.1, 0.2), (0.5, "weight", "random", 0.3, 0.01), (0.8, "lrp", "weight", 0.3, 0)),
         NOTHING,
         ["lrp", "weight", "random", "taylor"],
     )
-    assert said.endswith("Ended before any of the sizes compared: taylor.")
+    assert ended == "Ended before any of the sizes compared: taylor."
     assert said.startswith("After fine-tuning, where 50% of the MACs is left, weight has the highest balanced accuracy")
     assert "0.8000, -0.1000 against the unpruned network" in said
     assert "LRP has 0.7000, -0.1000 against that." in said
