@@ -44,7 +44,7 @@ def main() -> None:
     log = command.logger("prototypes", "seed", arguments.seed)
     data = store.load(arguments.data)
     made = [label for label in range(len(data.classes)) for _ in range(study.per_class)]
-    refuse_few(data, made)
+    refuse_few(data, made, study.prune.neighbours)
     fabric = device.fabric(study.threads, usual.precision)
     classifier, architecture = checkpoint.load(arguments.backbone)
     if architecture.classes != data.classes:

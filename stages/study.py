@@ -230,7 +230,10 @@ def export_study(name: str) -> None:
 
 
 def export_prototypes(name: str) -> None:
-    """Do as `export_study` for the ProtoPNets of the study alone, with pictures of some classes."""
+    """Do as `export_study` for the ProtoPNets of the study alone, with pictures of some classes.
+
+    All studies whose ProtoPNets were exported share a page, docs/results-prototypes.md.
+    """
     import pandas as pd
 
     from stages.reporting import tables
@@ -243,7 +246,7 @@ def export_prototypes(name: str) -> None:
     if not len(pd.read_csv(files[0])):
         raise InputError(f"{files[0]}: has no ProtoPNets; prototypes.per_class in {run.PARAMS} asks for them")
     files.append(metrics / "prototypes/prototypes.svg")
-    page += ["![balanced accuracy of ProtoPNets beside filter pruning](prototypes.svg)", "## Pictures"]
+    page += ["![balanced accuracy of ProtoPNets beside filter pruning](prototypes.svg)"]
     data = json.loads(run.PREPARED.read_text())
     for of_class in data["classes"][:PICTURED_CLASSES]:
         stem = file_name(of_class)
@@ -255,7 +258,14 @@ def export_prototypes(name: str) -> None:
             f"![why a {of_class} is called so](<{stem}.1.png>)",
         ]
     said = f"ProtoPNets on the backbones of {rows['seed'].nunique()} unpruned networks, test split."
-    _export(name, "dvc repro", files, [said, tables.majority(data["counts"]["test"]), *page])
+    folder, file = RESULTS / PROTOTYPES / name, Path(f"{RESULTS}-{PROTOTYPES}.md")
+    text = _exported(folder, "dvc repro", files, [said, tables.majority(data["counts"]["test"]), *page])
+    (folder / "page.md").write_text(text)
+    parts = [f"## {path.parent.name}\n\n{_linked(path.read_text(), path.parent)}"
+             for path in sorted(folder.parent.glob("*/page.md"))]  # fmt: skip
+    with replacing(file) as temporary:
+        temporary.write_text("\n".join(["# Results: prototypes\n", *parts]))
+    print(file)
 
 
 def export_target(name: str, target: str) -> None:
@@ -289,9 +299,17 @@ def _is_up_to_date(target: str) -> bool:
 
 
 def _export(name: str, command_line: str, files: list[Path], page: list[str]) -> None:
+    folder, file = RESULTS / name, Path(f"{RESULTS}-{name}.md")
+    text = _exported(folder, command_line, files, page)
+    with replacing(file) as temporary:
+        temporary.write_text(f"# Results: {name}\n\n{_linked(text, folder)}")
+    print(file)
+
+
+def _exported(folder: Path, command_line: str, files: list[Path], page: list[str]) -> str:
+    """Copy files, the parameters and the page's tables to a folder; return the page, headed by what made it."""
     from stages.reporting import tables
 
-    folder, file = RESULTS / name, Path(f"{RESULTS}-{name}.md")
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     for source in [run.PARAMS, *files]:
@@ -301,11 +319,14 @@ def _export(name: str, command_line: str, files: list[Path], page: list[str]) ->
         f"Made at commit {provenance.commit()} by `{command_line}`, with "
         f"[these parameters](params.yaml), on {_processor()} (Python {platform.python_version()}, {packages})."
     )
-    text = "\n\n".join([f"# Results: {name}", head, *page]) + "\n"
+    text = "\n\n".join([head, *page]) + "\n"
     (folder / "tables.tex").write_text(tables.as_latex(text))
-    with replacing(file) as temporary:
-        temporary.write_text(re.sub(r"\]\((<?)", rf"](\1results/{name}/", text))
-    print(file)
+    return text
+
+
+def _linked(text: str, folder: Path) -> str:
+    """Return a page of docs with links to files of a folder below docs/results."""
+    return re.sub(r"\]\((<?)", rf"](\1{folder.relative_to(RESULTS.parent)}/", text)
 
 
 def _refuse_outdated() -> None:

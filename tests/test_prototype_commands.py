@@ -127,6 +127,9 @@ def test_more_neighbours_than_training_images_are_refused(folder, prepared_folde
     answer = prune(params, prepared_folder, folder / "trained.safetensors", tmp_path)
     refused(answer, "prototypes.prune.neighbours: 1000 nearest patches", "have 250 groups")
 
+    backbone = folder / "seed0.safetensors"
+    refused(train(params, prepared_folder, backbone, tmp_path), "prune.neighbours: 1000", "250 or less would be right")
+
 
 def test_a_class_left_without_prototypes_is_refused_if_asked(folder, prepared_folder, tmp_path):
     params = write_params(tmp_path / "params.yaml", {"neighbours": 100, "own": 100, "last_of_class": "refuse"})
@@ -134,12 +137,21 @@ def test_a_class_left_without_prototypes_is_refused_if_asked(folder, prepared_fo
     refused(answer, "prototypes.prune: class 't-shirt' would lose all its prototypes")
 
 
-def test_prototypes_of_another_backbone_are_refused(folder, prepared_folder, tmp_path):
+def test_prototypes_of_another_backbone_are_refused_by_all_that_read_them(folder, prepared_folder, tmp_path):
     network, architecture = checkpoint.load(folder / "trained.safetensors")
     network.features.conv1.weight.data.mul_(1.01)
-    checkpoint.save(tmp_path / "other.safetensors", network, architecture)
-    answer = prune(folder / "params.yaml", prepared_folder, tmp_path / "other.safetensors", tmp_path)
-    refused(answer, "other.safetensors", "projected with another backbone")
+    checkpoint.save(other := tmp_path / "other.safetensors", network, architecture)
+    params, before = folder / "params.yaml", set(tmp_path.iterdir())
+    given = ["--params", params, "--data", prepared_folder, "--seed", 0]
+    files = ["--checkpoint", other, "--finetuned", tmp_path / "lrp.safetensors", "--plan", tmp_path / "lrp.plan.json"]
+    networks = ["--classifier", folder / "seed0.safetensors", "--checkpoints", other, "--pictured", other]
+    for answer in (
+        prune(params, prepared_folder, other, tmp_path),
+        in_process("prune_backbone", *given, "--criterion", "lrp", *files),
+        in_process("evaluate_prototypes", *given, *networks, "--folder", tmp_path / "out"),
+    ):
+        refused(answer, "other.safetensors: prototypes", "projected with another backbone; project them again")
+    assert set(tmp_path.iterdir()) == before
 
 
 def test_vectors_that_are_no_patches_are_refused(folder, prepared_folder, tmp_path):
@@ -208,10 +220,8 @@ def test_the_table_says_where_filter_pruning_stands_at_the_same_size(tmp_path):
     assert answer.returncode == 0, answer.stderr
     page = (tmp_path / "out/page.md").read_text()
     assert "Without 25% of its prototypes (3 of 4 are left)" in page
-    assert (
-        "by -7.00 points right after, and by -0.20 points once the last layer is tuned: a loss of no more than 0.5"
-        in page
-    )
+    assert "by -7.00 points right after, and by -0.20 points once the last layer is tuned. That a quarter" in page
+    assert "at a loss of 0.5 points at most is true of this seed." in page
     assert "| ProtoPNet, projected | 900 | 0.8700 | 0.8500 (lrp) | +2.00 |" in page
     assert "| also less filters by lrp | 300 | 0.7000 | no chain is as small |  |" in page
     assert "| a | 4.0 | 3.0 | 0.50 | nearest |" in page

@@ -59,16 +59,20 @@ class Nearest:
 
 
 def load(path: Path, data: Prepared) -> tuple[ProtoPNet, Architecture]:
-    """Read a checkpoint that is a ProtoPNet of the classes of a data set.
+    """Read a checkpoint that is a projected ProtoPNet of the classes of a data set.
 
     Raises
     ------
     InputError
-        It is not, or no readable checkpoint.
+        It is not, its prototypes are patches of another backbone, or it is no readable checkpoint.
     """
     network, architecture = checkpoint.load(path)
     if architecture.prototypes is None or architecture.classes != data.classes:
         raise InputError(f"{path}: is no ProtoPNet of the classes of the prepared data")
+    try:
+        refuse_unprojected(network, architecture.prototypes)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
     return network, architecture
 
 
@@ -95,9 +99,23 @@ def distinct(data: Prepared, rows: np.ndarray) -> np.ndarray:
     return np.array(list(first.values()), dtype=rows.dtype)
 
 
-def refuse_few(data: Prepared, classes: list[int]) -> None:
-    """Raise an InputError if a class has fewer groups of different training images than prototypes."""
-    _refuse_few(data, distinct(data, data.rows("train")), classes)
+def refuse_few(data: Prepared, classes: list[int], neighbours: int) -> None:
+    """Raise an InputError if training images have too few groups for a ProtoPNet and its pruning.
+
+    Parameters
+    ----------
+    classes : list of int
+        Of the prototypes; a class needs a group of different images for each of its own.
+    neighbours : int
+        Patches that are looked at in pruning, each of another group.
+    """
+    rows = distinct(data, data.rows("train"))
+    _refuse_few(data, rows, classes)
+    if (groups := data.index["group"].iloc[rows].nunique()) < neighbours:
+        raise InputError(
+            f"prototypes.prune.neighbours: {neighbours} nearest patches are asked for, but training images have "
+            f"{groups} groups; {groups} or less would be right"
+        )
 
 
 def _refuse_few(data: Prepared, rows: np.ndarray, classes: list[int]) -> None:

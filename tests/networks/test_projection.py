@@ -161,9 +161,9 @@ def test_prototypes_of_images_that_changed_or_are_gone_are_refused(projected, pr
 
 def test_more_prototypes_of_a_class_than_groups_are_refused(prepared):
     few = regrouped(prepared, lambda row, label: row % 2 if label == 5 else row)
-    refuse_few(few, [5, 5, 4, 4, 4])
+    refuse_few(few, [5, 5, 4, 4, 4], 1)
     with pytest.raises(InputError, match=rf"3 prototypes of class '{prepared.classes[5]}', .* of 2 groups"):
-        refuse_few(few, [5, 5, 4, 5])
+        refuse_few(few, [5, 5, 4, 5], 1)
     network, architecture = protopnet([5, 5, 5])
     with pytest.raises(InputError, match="prototypes.per_class: 3 prototypes"):
         project(network, architecture, few, 32)

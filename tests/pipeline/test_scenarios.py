@@ -216,10 +216,13 @@ def test_results_are_exported_with_what_made_them(whole):
     assert "Always `ankle-boot`: accuracy 0.1000, balanced accuracy 0.1000." in page
     study.run("python", "-m", "stages.study", "overview")
     assert "| [small](docs/results-small.md) | fashion-mnist | resnet8 | 16 | 1 | absolute |" in study.read("README.md")
-    study.run("python", "-m", "stages.study", "export", "likeness", "--of", "prototypes")
-    page = study.read("docs/results-likeness.md")
-    assert "![prototypes of t-shirt](<results/likeness/t-shirt.png>)" in page
-    assert {"t-shirt.png", "t-shirt.1.png", "prototypes.svg"} <= set(study.files("docs/results/likeness"))
+    for name in ("likeness", "another"):
+        study.run("python", "-m", "stages.study", "export", name, "--of", "prototypes")
+    page = study.read("docs/results-prototypes.md")
+    assert page.index("## another") < page.index("## likeness")
+    assert page.count(commit) == 2
+    assert "![prototypes of t-shirt](<results/prototypes/likeness/t-shirt.png>)" in page
+    assert {"t-shirt.png", "t-shirt.1.png", "prototypes.svg"} <= set(study.files("docs/results/prototypes/likeness"))
     study.edit(prune__steps=3)
     study.run("git", "commit", "-q", "-a", "-m", "not run")
     assert "`dvc repro` makes it" in study.run("python", "-m", "stages.study", "export", "small", status=2)
