@@ -5,7 +5,10 @@ By hand::
     python -m stages.prepare --params params.yaml --source data/embedded/fashion-mnist.npz --prepared data/prepared
 """
 
+import sys
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from logging import LoggerAdapter
 from pathlib import Path
 
 from tqdm import tqdm
@@ -16,6 +19,8 @@ from stages.datasets.source import Source
 from stages.errors import InputError
 from stages.params import load
 from stages.params.data import Data
+
+TENTHS = 10  # of the pictures, after each of which a line is logged
 
 
 def main() -> None:
@@ -40,10 +45,21 @@ def main() -> None:
     store.write(
         arguments.prepared, params.name, source, rows, params.image_size,
         centre=params.centre, threads=arguments.threads, keep_duplicates=params.duplicates == "keep",
-        track=lambda pictures: tqdm(pictures, "prepare", len(rows), mininterval=2, disable=None),
+        track=lambda pictures: _tracked(pictures, len(rows), log),
     )  # fmt: skip
     counts = source.records.iloc[rows]["split"].value_counts()
     log.info("train %d, val %d, test %d", *(counts[part] for part in ("train", "val", "test")))
+
+
+def _tracked(pictures: Iterable, count: int, log: LoggerAdapter) -> Iterator:
+    """Yield the pictures; on a terminal a bar shows how far it is, elsewhere a line every tenth of the way."""
+    if sys.stderr.isatty():
+        yield from tqdm(pictures, "prepare", count, mininterval=2)
+        return
+    for number, picture in enumerate(pictures, start=1):
+        yield picture
+        if number * TENTHS // count > (number - 1) * TENTHS // count:
+            log.info("%d of %d pictures", number, count)
 
 
 def read(params: Data, path: Path) -> Source:

@@ -54,6 +54,16 @@ def test_a_table_becomes_an_array_with_splits_by_patient_and_subgroups(prepare, 
     assert index.groupby("group")["split"].nunique().max() == 1
     assert np.load(tmp_path / "prepared/images.npy").shape == (40, 16, 16, 3)
     assert json.loads((tmp_path / "prepared/dataset.json").read_text())["classes"] == ["a", "b"]
+    told = [int(line.split()[1]) for line in answer.stdout.splitlines() if line.endswith("of 40 pictures")]
+    assert told == [*range(4, 41, 4)]
+
+
+def test_a_file_in_place_of_the_folder_is_refused_and_stays(prepare, tmp_path):
+    (tmp_path / "prepared").write_text("mine")
+    answer = prepare()
+    assert (answer.returncode, answer.stderr.count("\n")) == (2, 1)
+    assert "prepared: is no folder; name one" in answer.stderr
+    assert (tmp_path / "prepared").read_text() == "mine"
 
 
 def replace_by(content):
@@ -81,7 +91,7 @@ def of_two_patients(source):
         ),
         (lambda source: (source / "table.csv").unlink(), {}, "table.csv: no such file"),
         (copy_to_every_patient, {}, "pictures are the same as one in another split: 0.png"),
-        (of_two_patients, {}, "data: class a has no image in the train split: it has 20 images in 2 groups"),
+        (of_two_patients, {}, "data.fractions: class a has no image in the train split: it has 20 images in 2 groups"),
         (lambda source: None, {"classes": ["a", "c"]}, "row 3: label 'b' is none of a, c"),
     ],
 )

@@ -73,8 +73,8 @@ def assign(records: pd.DataFrame, classes: list[str], fractions: dict[str, float
             if not reached[label]:
                 groups = records.loc[labels == label, "group"].nunique()
                 raise InputError(
-                    f"data: class {name} has no image in the {part} split: it has {of_class[label]} images in {groups} "
-                    "groups, too few for these splits; take other fractions, or try another split_seed"
+                    f"data.fractions: class {name} has no image in the {part} split: it has {of_class[label]} images "
+                    f"in {groups} groups, too few for these splits; take others, or try another data.split_seed"
                 )
     return pd.Series(split, index=records.index, name="split").astype(str)
 

@@ -182,6 +182,8 @@ def write(
     splits = records["split"].tolist()
     histogram = np.zeros(3 * 256, np.int64)  # of the training split's red, green and blue
     total, first, repeated = hashlib.sha256(), {}, []
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"{folder}: is no folder; name one that is to hold the prepared data")
     with naming(folder):
         folder.mkdir(parents=True, exist_ok=True)
         for written_before in ("dataset.json", "masks.npy"):

@@ -135,7 +135,7 @@ def prunable_layers(network: nn.Module, include: list[str], exclude: list[str], 
 
     layers = scored_layers(network)
     for pattern in include:
-        if _near(pattern, layers) and not any(matches(name, [pattern]) for name in layers):
+        if near(pattern, layers) and not any(matches(name, [pattern]) for name in layers):
             raise InputError(f"{key}: {_no_layer(pattern, layers)}")
     names = [name for name in layers if matches(name, include) and not matches(name, exclude)]
     if not names:
@@ -166,13 +166,14 @@ def named_channels(network: nn.Module, words: Sequence[str], key: str) -> dict[s
     return found
 
 
-def _near(name: str, layers: Iterable[str]) -> list[str]:
+def near(name: str, layers: Iterable[str]) -> list[str]:
+    """Return at most two of the layers whose names are like this."""
     return difflib.get_close_matches(name, layers, n=2)
 
 
 def _no_layer(name: str, layers: Iterable[str]) -> str:
-    near = _near(name, layers)
-    return f"{name!r} is no layer; " + (f"did you mean {' or '.join(near)}?" if near else f"it has {', '.join(layers)}")
+    like = near(name, layers)
+    return f"{name!r} is no layer; " + (f"did you mean {' or '.join(like)}?" if like else f"it has {', '.join(layers)}")
 
 
 def filters(layer: nn.Module) -> int:

@@ -327,6 +327,28 @@ def test_cifar_is_unpacked_and_read(cifar):
     assert (np.asarray(source.image(0)) == first.reshape(3, 32, 32).transpose(1, 2, 0)).all()
 
 
+def test_the_fine_classes_of_cifar100_are_read(tmp_path, monkeypatch):
+    kind, folder = datasets.CIFAR100, tmp_path / datasets.CIFAR100.base_folder
+    folder.mkdir()
+    rng, digests = np.random.default_rng(0), {}
+    contents = {"meta": {"fine_label_names": [f"fine{n}" for n in range(100)], "coarse_label_names": ["coarse"]}}
+    for name, count in (("train", 7), ("test", 3)):
+        pixels = rng.integers(0, 256, (count, 3072), dtype=np.uint8)
+        contents[name] = {"data": pixels, "fine_labels": [90 + n for n in range(count)], "coarse_labels": [0] * count}
+    for name, content in contents.items():
+        (folder / name).write_bytes(pickle.dumps(content))
+        digests[name] = hashlib.md5((folder / name).read_bytes()).hexdigest()
+    monkeypatch.setattr(kind, "train_list", [["train", digests["train"]]])
+    monkeypatch.setattr(kind, "test_list", [["test", digests["test"]]])
+    monkeypatch.setattr(kind, "meta", kind.meta | {"md5": digests["meta"]})
+    source = published.read_cifar("cifar100", tmp_path)
+    assert source.classes == [f"fine{n}" for n in range(100)]
+    assert source.records["label"].tolist() == [90, 91, 92, 93, 94, 95, 96, 90, 91, 92]
+    assert source.records["split"].tolist() == [""] * 7 + ["test"] * 3
+    last = contents["test"]["data"][2].reshape(3, 32, 32).transpose(1, 2, 0)
+    assert (np.asarray(source.image(9)) == last).all()
+
+
 def test_cifar_that_is_packed_damaged_or_absent_is_refused_and_left_alone(cifar):
     for folder in (cifar, cifar / "elsewhere"):
         with pytest.raises(InputError, match="not CIFAR10 .*`python -m stages.fetch` gets it"):
