@@ -28,6 +28,7 @@ from stages.pruning.ranking import ranked
 
 SHORTCUT = "bag"
 CORNER = [0.0, 0.0, 0.22, 0.22]
+EVERYWHERE = Layers(include=["*"], exclude=[])
 WITHIN_BLOCKS = Layers(include=["*.conv1"], exclude=[])  # where no other layer loses a channel with a filter
 
 pytestmark = pytest.mark.slow
@@ -76,12 +77,33 @@ def of_others(network, architecture, data):
     return (found == labels)[others].double().mean().item(), (found == shortcut)[others].double().mean().item()
 
 
-def without(taught, params, criterion, count):
-    """Return the network without the `count` filters within its blocks that a criterion removes first."""
+def of_the_class(network, architecture, data):
+    """Return the share of the test images of the shortcut's class that are recognised."""
+    logits, labels = predict(network, architecture, data, data.rows("test"), 250)
+    own = labels == data.classes.index(SHORTCUT)
+    return (logits.argmax(1) == labels)[own].double().mean().item()
+
+
+def tuned(network, architecture, data, updates, seed):
+    """Return the network after some updates on the training images, as the study tunes after a cut."""
+    torch.manual_seed(seed)
+    network = copy.deepcopy(network).train()
+    images, labels = data.batch(data.rows("train"))
+    images = architecture.normalise(images)
+    optimiser = torch.optim.SGD(network.parameters(), 0.005, momentum=0.9, weight_decay=5e-4)
+    for batch in torch.randperm(len(images)).split(64)[:updates]:
+        optimiser.zero_grad()
+        cross_entropy(network(images[batch]), labels[batch]).backward()
+        optimiser.step()
+    return network.eval()
+
+
+def without(taught, params, criterion, count, layers=WITHIN_BLOCKS):
+    """Return the network without the `count` filters of some layers that a criterion removes first."""
     network, architecture, _, data, _ = taught
     crp = Crp(class_name=None, contrast=None, region=Region(box=CORNER))
     settings = params.prune.scores.model_copy(update={"crp": crp, "classes": [SHORTCUT], "references_per_class": 50})
-    order = ranked(criterion, network, architecture, data, WITHIN_BLOCKS, settings, 0, min_channels=1)
+    order = ranked(criterion, network, architecture, data, layers, settings, 0, min_channels=1)
     pruned = copy.deepcopy(network)
     surgery.remove(pruned, architecture.image_size, selection.by_group(order[:count]))
     return pruned
@@ -126,3 +148,26 @@ def test_weight_magnitude_leaves_the_shortcut_in(taught, params, count):
     still_fooled, said = of_others(pruned, architecture, everywhere)
     assert still_fooled < left - 0.15
     assert said > 0.25
+
+
+def step_by_step(taught, params, criterion):
+    """Return the network after three steps: three filters of any layer go, and it is tuned on the marked images."""
+    network, *rest = taught
+    for step in range(3):
+        network = without((network, *rest), params, criterion, 3, EVERYWHERE)
+        network = tuned(network, rest[0], rest[2], updates=20, seed=step)
+    return network
+
+
+def test_step_by_step_the_class_is_recognised_without_its_mark_and_weight_magnitude_does_not_help(taught, params):
+    """Tuning still sees the mark on every image of the class: without the filters for it, it learns the rest."""
+    network, architecture, clean, _, everywhere = taught
+    unmarked = of_the_class(network, architecture, clean)
+    accuracy, _ = of_others(network, architecture, clean)
+    _, fooled = of_others(network, architecture, everywhere)
+    by_concept, by_weight = (step_by_step(taught, params, criterion) for criterion in ("crp-region", "weight"))
+    assert of_the_class(by_concept, architecture, clean) > unmarked + 0.3
+    assert of_others(by_concept, architecture, clean)[0] > accuracy - 0.1
+    assert of_others(by_concept, architecture, everywhere)[1] < 0.5 * fooled
+    assert of_the_class(by_weight, architecture, clean) < unmarked + 0.1
+    assert of_others(by_weight, architecture, everywhere)[1] > 0.7 * fooled
