@@ -28,7 +28,21 @@ def test_spread_is_compared_between_the_outer_thirds_of_the_layers_reported(laye
     assert "over 25% of the upper third's" in said
     assert "a difference of 70 points (70 to 70)" in said
     one = claims.uniform(layers[layers["seed"] == 0])
-    assert "over 90%" in one and "over 20%" in one and one.endswith("points.")
+    assert "over 90%" in one and "over 20%" in one and one.endswith("points. In this one network it holds.")
+
+
+@pytest.mark.parametrize(
+    ("differences", "said"),
+    [
+        ([0.2, 0.3, 0.25], "It holds."),
+        ([-0.2, -0.3, -0.25], "It does not hold."),
+        ([0.2, -0.3, 0.25], "do not show"),
+        ([0.2, 0.3, -0.01], "do not show"),
+        ([-0.1], "In this one network it does not hold."),
+    ],
+)
+def test_a_claim_holds_where_the_interval_over_seeds_has_one_sign(differences, said):
+    assert said in claims._verdict(differences)
 
 
 def test_sub_concepts_bring_more_than_as_many_others_would(layers):
@@ -44,7 +58,8 @@ def test_the_region_is_told_where_a_layer_could(layers):
     said = claims.within(layers)
     assert "45% of it (-19 to 109)" in said  # 0.4 and 0.5; Student's t of two
     assert "region is 30% of the image" in said
-    assert "more than its area in 2 of 4 layers" in said and said.endswith("less in 0.")
+    assert "more than its area in 2 of 4 layers" in said
+    assert "less in 0. Whether it holds, these networks do not show" in said
     assert claims.within(layers.drop(columns="inside")) == ""
 
 
