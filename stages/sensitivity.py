@@ -15,9 +15,10 @@ from stages.errors import naming
 from stages.files import replacing
 from stages.names import PARTS
 from stages.params import Params, load
-from stages.reporting import plots, tables
+from stages.reporting import claims, plots, tables
 
 HARM = 0.1  # of accuracy
+LOST = "lost_"  # before a class: the recall that it loses
 
 
 def main() -> None:
@@ -57,7 +58,8 @@ def at_like_harm(rows: pd.DataFrame) -> pd.DataFrame:
     DataFrame
         criterion, part, seed; `rate`, the lowest that costs `HARM` of the accuracy (none: no row), and the accuracy
         `lost`; `hurt`, the classes whose recall falls by more than that; and `classes`, the effective number of
-        classes that bear the loss, 1 / sum of squares of their shares of it (1: one alone; after Hill, 1973).
+        classes that bear the loss, 1 / sum of squares of their shares of it (1: one alone; after Hill, 1973);
+        `lost_<class>`, the recall that each loses.
     """
     recalls = [name for name in rows.columns if name.startswith("recall_")]
     found = []
@@ -70,8 +72,10 @@ def at_like_harm(rows: pd.DataFrame) -> pd.DataFrame:
             shares = fallen.clip(lower=0) / fallen.clip(lower=0).sum()
             row = dict(zip(["criterion", "part", "seed"], keys, strict=True))
             row |= {"rate": first["rate"], "lost": whole["accuracy"] - first["accuracy"]}
-            found.append(row | {"hurt": int((fallen > HARM).sum()), "classes": 1 / (shares**2).sum()})
-    return pd.DataFrame(found, columns=["criterion", "part", "seed", "rate", "lost", "hurt", "classes"])
+            row |= {"hurt": int((fallen > HARM).sum()), "classes": 1 / (shares**2).sum()}
+            found.append(row | {name.replace("recall_", LOST, 1): fall for name, fall in fallen.items()})
+    columns = ["criterion", "part", "seed", "rate", "lost", "hurt", "classes"]
+    return pd.DataFrame(found, columns=[*columns, *(name.replace("recall_", LOST, 1) for name in recalls)])
 
 
 def harm_in_words(harm: pd.DataFrame) -> str:
@@ -79,14 +83,20 @@ def harm_in_words(harm: pd.DataFrame) -> str:
     intended = (
         f"The lower and the upper third of the layers alone, all of them at one rate, the lowest that costs {HARM:.0%} "
         "of the accuracy: how many classes lose as much of their recall, and the effective number of classes that "
-        "bear the loss (1: one alone)."
+        "bear the loss (1: one alone); the recall that each class loses."
     )
     groups = harm.groupby(["criterion", "part"], sort=False)
     texts = groups[["rate", "lost", "hurt", "classes"]].mean()
     texts = texts.assign(rate=texts["rate"].map("{:.0%}".format), lost=texts["lost"].map("{:.3f}".format))
     texts = texts.assign(**{name: texts[name].map("{:.1f}".format) for name in ("hurt", "classes")})
+    lost = groups[[name for name in harm if name.startswith(LOST)]].mean()
+    texts["recall lost"] = [
+        ", ".join(f"{name.removeprefix(LOST)} {fall:+.2f}" for name, fall in of_part.items())
+        for of_part in (0.0 - lost).to_dict("records")
+    ]
     texts["baselines"] = groups.size()
-    return f"{intended}\n\n{tables.as_markdown(texts.reset_index())}\n"
+    said = "\n\n".join(claims.upper_decide(harm))
+    return f"{intended}\n\n{tables.as_markdown(texts.reset_index())}\n\n{said}\n"
 
 
 def figure(rows: pd.DataFrame) -> Figure:

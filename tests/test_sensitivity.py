@@ -20,13 +20,15 @@ def test_one_class_bears_a_loss_or_all_do():
     found = at_like_harm(pd.concat([lower, upper, gaining, layer])).set_index(["part", "seed"])
     assert found.loc[("lower third", 0)].to_dict() == {
         "criterion": "lrp", "rate": 0.5, "lost": pytest.approx(0.4), "hurt": 4, "classes": pytest.approx(4),
+        **dict.fromkeys(["lost_a", "lost_b", "lost_c", "lost_d"], pytest.approx(0.4)),
     }  # fmt: skip
     assert found.loc[("upper third", 0), ["rate", "hurt", "classes"]].tolist() == [0.25, 1, pytest.approx(1)]
     assert found.loc[("upper third", 1), ["hurt", "classes"]].tolist() == [
         1, pytest.approx(1 / ((6 / 7) ** 2 + (1 / 7) ** 2)),
     ]  # fmt: skip
     words = harm_in_words(found.reset_index())
-    assert "| lrp | upper third | 25% | 0.175 | 1.0 | 1.2 | 2 |" in words
+    assert "| lrp | upper third | 25% | 0.175 | 1.0 | 1.2 | a +0.05, b +0.00, c -0.30, d -0.45 | 2 |" in words
+    assert "**Upper layers decide** (by lrp): the accuracy is lost at 75% of the lower third's" in words
 
 
 def test_a_part_that_never_costs_so_much_is_not_told():

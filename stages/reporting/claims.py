@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from stages.names import outer_thirds
+from stages.names import PARTS, outer_thirds
 from stages.reporting.comparison import seeds_interval
 
 Graphs = dict[str, list[dict]]
@@ -27,6 +27,28 @@ def sentences(layers: pd.DataFrame, graphs: dict[int, Graphs]) -> list[str]:
     """
     found = [decisive(layers), uniform(layers), decomposed(layers, graphs), within(layers)]
     return [sentence for sentence in found if sentence]
+
+
+def upper_decide(harm: pd.DataFrame) -> list[str]:
+    """Return for each criterion how much more of the lower layers than of the upper can go at the same harm.
+
+    Parameters
+    ----------
+    harm : DataFrame
+        criterion, part (of `PARTS`), seed, rate: the lowest that costs so much; where none does, there is no row, and
+        all of the part's filters count as what can go.
+    """
+    lower, upper = PARTS
+    found = []
+    for criterion, of_criterion in harm.groupby("criterion", sort=False):
+        rates = of_criterion.pivot(index="seed", columns="part", values="rate").reindex(columns=PARTS).fillna(1.0)
+        difference = 100 * (rates[lower] - rates[upper])
+        found.append(
+            f"**Upper layers decide** (by {criterion}): the accuracy is lost at {rates[lower].mean():.0%} of the lower "
+            f"third's filters and at {rates[upper].mean():.0%} of the upper third's, a difference of "
+            f"{difference.mean():.0f} points{_over_seeds(difference, '{:.0f}')}. {verdict(difference)}"
+        )
+    return found
 
 
 def decisive(layers: pd.DataFrame) -> str:
@@ -49,7 +71,7 @@ def uniform(layers: pd.DataFrame) -> str:
         f"**Lower layers are uniform**: relevance is spread over {lower.mean():.0%} of the concepts of the lower third "
         f"of the layers (effective number by number), and over {upper.mean():.0%} of the upper third's; a difference "
         f"of {100 * (lower - upper).mean():.0f} points{_over_seeds(100 * (lower - upper), '{:.0f}')}. "
-        f"{_verdict(lower - upper)}"
+        f"{verdict(lower - upper)}"
     )
 
 
@@ -76,7 +98,7 @@ def decomposed(layers: pd.DataFrame, graphs: dict[int, Graphs]) -> str:
     return (
         f"**Concepts decompose**: the one to three sub-concepts that the graphs name bring {np.mean(brought):.0%} of a "
         f"concept's relevance{_over_seeds(100 * np.array(brought), '{:.0f}')}, mean over {concepts} concepts; were all "
-        f"alike, as many would bring {np.mean(alike):.1%}. {_verdict(np.array(brought) - np.array(alike))}"
+        f"alike, as many would bring {np.mean(alike):.1%}. {verdict(np.array(brought) - np.array(alike))}"
     )
 
 
@@ -91,11 +113,11 @@ def within(layers: pd.DataFrame) -> str:
         f"**Relevance lies in the region** of `concepts.region`: {inside.mean():.0%} of it"
         f"{_over_seeds(100 * inside, '{:.0f}')}, where the region is {area:.0%} of the image; by the interval over "
         f"images more than its area in {above} of {len(told)} layers (each baseline's counted), less in {below}. "
-        f"{_verdict(inside - area)}"
+        f"{verdict(inside - area)}"
     )
 
 
-def _verdict(differences: Sequence[float]) -> str:
+def verdict(differences: Sequence[float]) -> str:
     """Return whether a claim holds that says that these differences, one a seed, are positive."""
     low, high = seeds_interval(np.asarray(differences))
     if np.isnan(low):

@@ -42,7 +42,7 @@ def test_spread_is_compared_between_the_outer_thirds_of_the_layers_reported(laye
     ],
 )
 def test_a_claim_holds_where_the_interval_over_seeds_has_one_sign(differences, said):
-    assert said in claims._verdict(differences)
+    assert said in claims.verdict(differences)
 
 
 def test_sub_concepts_bring_more_than_as_many_others_would(layers):
@@ -67,3 +67,13 @@ def test_no_layer_decides_by_relevance(layers):
     said = claims.sentences(layers, {0: {"cat": graph(0.5)}})
     assert len(said) == 4
     assert "at each of the 5 layers reported, parallel branches together (at most 5.0e-06 is" in said[0]
+
+
+def test_upper_layers_decide_where_less_of_them_can_go():
+    rows = [("lower third", 0, 0.6), ("lower third", 1, 0.8), ("upper third", 0, 0.3), ("upper third", 1, 0.3)]
+    harm = pd.DataFrame(rows, columns=["part", "seed", "rate"]).assign(criterion="lrp")
+    (said,) = claims.upper_decide(harm)
+    assert "(by lrp): the accuracy is lost at 70% of the lower third's filters and at 30% of the upper" in said
+    assert "a difference of 40 points (-87 to 167). Whether it holds" in said
+    (said,) = claims.upper_decide(harm[(harm["seed"] == 0) & (harm["part"] == "upper third")])
+    assert "at 100% of the lower" in said and said.endswith("a difference of 70 points. In this one network it holds.")
