@@ -21,9 +21,9 @@ from ruamel.yaml import YAML
 from stages.assistant import pdf
 from tests.assistant import papers
 from tests.assistant.endpoint import Script, serving
+from tests.browser import BROWSER, CONTRAST
 
 ROOT = Path(__file__).resolve().parents[2]
-BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
 pytestmark = pytest.mark.skipif(not BROWSER, reason="no chromium here to open the app with")
 
 LIBRARY = ["deployment.pdf", "haut.pdf", "layerwise.pdf", "saliency.pdf", papers.COPY]
@@ -34,39 +34,6 @@ NAME = "www.evil.example *b* [c](d).pdf"
 TITLE = "www.evil.example <b>b</b> ![x](http://evil.example/x.png) :material/home: https://evil.example/ $x^2$"
 HOSTILE = "Which picture names and captions of hostile input did we upload to test our own page?"
 WAIT = 120_000  # ms: the machine may be busy
-
-# the least contrast (WCAG 2.1) of text with what is painted below it, and that text
-CONTRAST = """
-root => {
-  const parse = text => {
-    const [r, g, b, a = 1] = text.match(/[\\d.]+/g).map(Number);
-    return [r, g, b, a];
-  };
-  const over = ([r, g, b, a], below) => [r, g, b].map((value, i) => value * a + below[i] * (1 - a));
-  const light = colour => {
-    const [r, g, b] = colour.map(v => (v /= 255) <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4);
-    return 0.2126 * r + 0.7152 * g + 0.0722 * b;
-  };
-  let worst = [99, ""];
-  const texts = document.createTreeWalker(root, NodeFilter.SHOW_TEXT);
-  for (let text = texts.nextNode(); text; text = texts.nextNode()) {
-    const element = text.parentElement;
-    if (!text.data.trim() || !element.checkVisibility({checkOpacity: true, checkVisibilityCSS: true})) continue;
-    const above = [];
-    for (let each = element; each; each = each.parentElement) above.unshift(getComputedStyle(each));
-    let below = [255, 255, 255], opacity = 1;
-    for (const style of above) {
-      below = over(parse(style.backgroundColor), below);
-      opacity *= style.opacity;
-    }
-    const [r, g, b, a] = parse(getComputedStyle(element).color);
-    const [low, high] = [light(below), light(over([r, g, b, a * opacity], below))].sort((one, two) => one - two);
-    const contrast = (high + 0.05) / (low + 0.05);
-    if (contrast < worst[0]) worst = [contrast, text.data];
-  }
-  return worst;
-}
-"""
 
 
 @contextmanager
