@@ -207,6 +207,7 @@ def test_results_are_exported_with_what_made_them(whole):
     assert study.read("docs/results/small/params.yaml") == study.read("params.yaml")
     accuracy = json.loads(study.read("metrics/summary.json"))["lrp"]["accuracy"]
     assert f"| {accuracy:.4f} |" in page
+    assert "groups train, " in page and "The unpruned networks start from random weights." in page
     assert "Recall of each class" in page
     assert "ms, batch of 1 |" in page
     assert "With 3 images of each class:" in page

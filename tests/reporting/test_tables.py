@@ -18,7 +18,7 @@ def rows(seeds):
             made.append(
                 {"criterion": criterion, "seed": seed, "step": step, "phase": phase}
                 | dict.fromkeys(tables.SIZES, size)
-                | dict.fromkeys(["accuracy", "balanced_accuracy", "macro_f1"], found)
+                | dict.fromkeys(["accuracy", "balanced_accuracy", "macro_f1", "auroc"], found)
                 | {"recall_nv": found + 0.05, "recall_mel": found - 0.05}
             )
     return pd.DataFrame(made)
@@ -26,9 +26,18 @@ def rows(seeds):
 
 def test_the_last_step_is_beside_the_unpruned_network():
     text = tables.markdown(rows(1)).splitlines()
-    assert text[2] == "| unpruned | 100.0% | 100.0% | 100.0% |  | 0.9000 | 0.9000 | 0.9000 |"
-    assert text[3] == "| lrp | 25.0% | 25.0% | 25.0% | 0.4000 | 0.7000 | 0.7000 | 0.7000 |"
+    assert text[2] == "| unpruned | 100.0% | 100.0% | 100.0% |  | 0.9000 | 0.9000 | 0.9000 | 0.9000 |"
+    assert text[3] == "| lrp | 25.0% | 25.0% | 25.0% | 0.4000 | 0.7000 | 0.7000 | 0.7000 | 0.7000 |"
     assert len(text) == 4
+
+
+def test_images_and_groups_of_splits_are_counted():
+    index = pd.DataFrame(
+        {"split": ["train"] * 1500 + ["val", "test", "test"], "group": [*range(1000), *[5] * 500, 1007, 1008, 1008]}
+    )
+    assert tables.splits(index).startswith(
+        "1,500 images of 1,000 groups train, 1 images of 1 groups choose, 2 images of 1 groups test; no group"
+    )
 
 
 def test_masked_networks_are_as_large_as_what_is_left_of_them_and_as_slow_as_all():
