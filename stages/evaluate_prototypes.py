@@ -26,7 +26,8 @@ from stages.measuring import measured
 from stages.names import Identity, file_name
 from stages.networks import checkpoint, projection
 from stages.networks.checkpoint import Architecture
-from stages.networks.projection import box, deviation, distinct, enlarged, nearest_patches
+from stages.networks.likeness import STRONGEST, explanation, panel, similarity_maps
+from stages.networks.projection import deviation, distinct, enlarged, nearest_patches
 from stages.networks.protopnet import ProtoPNet
 from stages.params import load
 from stages.params.prototypes import PrototypeStudy
@@ -36,7 +37,6 @@ from stages.reporting import plots
 
 PICTURES = {"prototypes", "explanations"}
 TABLES = {"rows.csv", "explanations.json"}
-STRONGEST = 5  # prototypes of an explanation
 NOISE = 300  # what the seed of the noise is derived with
 
 
@@ -142,14 +142,6 @@ def _stability(network: ProtoPNet, clean, noisy) -> tuple[float, float]:
     return kept, (clean.places.gather(1, first) == noisy.places.gather(1, first)).double().mean().item()
 
 
-@torch.no_grad()
-def _similarity(network: ProtoPNet, architecture: Architecture, data: Prepared, rows: list[int]) -> torch.Tensor:
-    """Return the similarity of prototypes to all patches of images, N x prototypes x h x w."""
-    images, _ = data.batch(np.array(rows))
-    latent = network.latent(architecture.normalise(images.to(next(network.parameters()).device)))
-    return network.prototypes.similarities(latent).cpu()
-
-
 def _draw_prototypes(network: ProtoPNet, architecture: Architecture, data: Prepared, folder: Path) -> None:
     settings = architecture.prototypes
     row_of = data.positions()
@@ -158,7 +150,7 @@ def _draw_prototypes(network: ProtoPNet, architecture: Architecture, data: Prepa
         for number, source in enumerate(settings.sources):
             if settings.classes[number] == label:
                 row = row_of[source.image]
-                near = _similarity(network, architecture, data, [row])[0, number]
+                near = similarity_maps(network, architecture, data.batch([row])[0])[0, number]
                 heat = enlarged(near, architecture.image_size).clamp(min=0).numpy()
                 picture = {"image": data.images[row], "box": source.box, "heat": heat}
                 sheet.append(picture | {"caption": f"{number}\n{source.image}"})
@@ -173,69 +165,17 @@ def _explain(
     labels, told = data.labels(test).numpy(), []
     for label, name in enumerate(data.classes):
         for turn, row in enumerate(test[labels == label][: study.examples]):
-            maps = _similarity(network, architecture, data, [row])[0]
+            maps = similarity_maps(network, architecture, data.batch([row])[0])[0]
             found = {"image": data.index["image_id"].iloc[row], "class": name}
-            found |= _explanation(maps, weight, architecture)
+            found |= explanation(maps, weight, architecture)
             told.append(found)
-            panels = [_panel(part, found["called"], maps, data, row, row_of) for part in found["strongest"]]
+            panels = [
+                panel(part, found["explained"], maps, data.images[row], data.images[row_of[part["image"]]])
+                for part in found["strongest"]
+            ]
             title = f"{found['image']}: {name}, called {found['called']} ({found['probability']:.2f})"
             plots.save_pictures(plots.this_looks_like_that(title, panels), folder / f"{file_name(name)}.{turn + 1}.png")
     return told
-
-
-def _explanation(maps: torch.Tensor, weight: torch.Tensor, architecture: Architecture) -> dict:
-    """Return what an image is called, and the prototypes that speak most for it.
-
-    Parameters
-    ----------
-    maps : tensor, prototypes x h x w
-        Similarity to the image's patches.
-    weight : tensor, classes x prototypes
-        Of the last layer.
-    """
-    settings, classes = architecture.prototypes, architecture.classes
-    similar = maps.flatten(1).amax(1)
-    contributions = weight * similar
-    logits = weight @ similar
-    called = logits.argmax().item()
-    strongest = contributions[called].topk(min(STRONGEST, len(similar))).indices.tolist()
-    return {
-        "called": classes[called],
-        "probability": round(logits.double().softmax(0)[called].item(), 6),
-        "logit": round(logits[called].item(), 6),
-        "strongest": [
-            {
-                "prototype": number,
-                "of_class": classes[settings.classes[number]],
-                "image": settings.sources[number].image,
-                "prototype_box": settings.sources[number].box,
-                "box": box(maps[number], architecture.image_size),
-                "similarity": round(similar[number].item(), 6),
-                "weight": round(weight[called, number].item(), 6),
-                "contributions": {
-                    name: round(part, 6) for name, part in zip(classes, contributions[:, number].tolist(), strict=True)
-                },
-            }
-            for number in strongest
-        ],
-    }
-
-
-def _panel(part: dict, called: str, maps: torch.Tensor, data: Prepared, row: int, row_of: dict[str, int]) -> dict:
-    """Return what is drawn of one prototype of an explanation; see `plots.this_looks_like_that`."""
-    image = data.images[row]
-    words = (
-        f"prototype {part['prototype']}, of {part['of_class']}\n{part['image']}\nsimilarity {part['similarity']:.2f}\n"
-        f"× weight {part['weight']:.2f} = {part['contributions'][called]:.2f} for {called}"
-    )
-    return {
-        "image": image,
-        "box": part["box"],
-        "heat": enlarged(maps[part["prototype"]], len(image)).clamp(min=0).numpy(),
-        "other": data.images[row_of[part["image"]]],
-        "other_box": part["prototype_box"],
-        "words": words,
-    }
 
 
 if __name__ == "__main__":

@@ -6,7 +6,9 @@
 
 writes `lesion.heatmap.png`: the picture, and where relevance for a class comes from (red) or speaks against it (blue),
 by the rules of `prune.scores.lrp`. With `--concepts layer4.1.conv2:7,31` also `lesion.concepts.png`: where relevance
-through each of these channels comes from, and their share of that in the layer (Achtibat et al., 2023).
+through each of these channels comes from, and their share of that in the layer (Achtibat et al., 2023). A ProtoPNet
+also says which prototypes a picture looks like; with `--data data/prepared`, where their images are,
+`lesion.prototypes.png` shows it.
 """
 
 from pathlib import Path
@@ -20,11 +22,13 @@ from stages.attribution.canonical import canonical
 from stages.attribution.concepts import propagated
 from stages.attribution.filters import TRUE_CLASS
 from stages.attribution.heatmap import heat_maps
-from stages.datasets import pictures
+from stages.datasets import pictures, store
 from stages.errors import InputError, naming
 from stages.files import replacing
 from stages.networks import checkpoint
 from stages.networks.architectures import named_channels
+from stages.networks.likeness import explanation, panel, similarity_maps
+from stages.networks.protopnet import Prototypes
 from stages.params import load
 from stages.pruning.scoring import composite
 from stages.reporting import plots
@@ -40,6 +44,7 @@ def main() -> None:
     parser.add_argument(
         "--concepts", action="append", default=[], metavar="LAYER:CHANNELS", help="such as conv1:0,3; repeatable"
     )
+    parser.add_argument("--data", type=Path, help="prepared data, to show the prototypes of a ProtoPNet")
     parser.add_argument("--folder", type=Path, help="of the heat maps (default: that of each picture)")
     arguments = parser.parse_args()
     settings = load(arguments.params).prune.scores.lrp
@@ -47,7 +52,12 @@ def main() -> None:
     classes = architecture.classes
     if arguments.of_class and arguments.of_class not in classes:
         raise InputError(f"--class: {arguments.of_class!r} is none of {', '.join(classes)}")
+    if architecture.prototypes and not architecture.prototypes.sources:
+        raise InputError(f"{arguments.checkpoint}: its prototypes were never projected; stages.prototypes does that")
+    if arguments.data and not architecture.prototypes:
+        raise InputError(f"--data: {arguments.checkpoint} is no ProtoPNet; leave it out")
     concepts = named_channels(network, arguments.concepts, "--concepts")
+    images = prototype_images(arguments.data, architecture.prototypes) if arguments.data else {}
     targets = [(arguments.folder or path.parent) / f"{path.stem}.heatmap.png" for path in arguments.pictures]
     if twice := next((target for target in targets if targets.count(target) > 1), None):
         raise InputError(f"{twice}: would be written for two pictures; name them differently, or use two --folder")
@@ -72,6 +82,21 @@ def main() -> None:
         for n in probabilities.argsort(descending=True).tolist():
             print(f"  {probabilities[n]:.4f}  {classes[n]}")
         print(f"  relevance for {classes[of_class]}: {target}")
+        if architecture.prototypes:
+            maps = similarity_maps(network, architecture, pixels.permute(2, 0, 1)[None].float().div(255))[0]
+            told = explanation(maps, network.last.weight.detach().cpu(), architecture, of_class)
+            for part in told["strongest"]:
+                print(f"  {in_words(part, told['explained'])}")
+            if images:
+                of_prototypes = target.with_name(f"{path.stem}.prototypes.png")
+                panels = [
+                    panel(part, told["explained"], maps, pixels.numpy(), images[part["image"]])
+                    for part in told["strongest"]
+                ]
+                with naming(of_prototypes):
+                    figure = plots.this_looks_like_that(f"{path.name}: {told['explained']}", panels)
+                    plots.save_pictures(figure, of_prototypes)
+                print(f"  this looks like that: {of_prototypes}")
         if not concepts:
             continue
         of_concepts = target.with_name(f"{path.stem}.concepts.png")
@@ -84,6 +109,34 @@ def main() -> None:
             figure = plots.concept_maps(pixels.numpy(), f"{classes[of_class]}: {path.name}", maps)
             plots.save_pictures(figure, of_concepts)
         print(f"  relevance of concepts for it: {of_concepts}")
+
+
+def prototype_images(folder: Path, prototypes: Prototypes) -> dict[str, np.ndarray]:
+    """Return the images that prototypes are patches of, uint8, H x W x 3, by their ids.
+
+    Raises
+    ------
+    InputError
+        The prepared data do not have one.
+    """
+    data = store.load(folder)
+    row_of = data.positions()
+    missing = next((source.image for source in prototypes.sources if source.image not in row_of), None)
+    if missing:
+        raise InputError(
+            f"{folder}: has no image {missing}, of which a prototype is a patch; name the data it was made of"
+        )
+    return {source.image: data.images[row_of[source.image]] for source in prototypes.sources}
+
+
+def in_words(part: dict, explained: str) -> str:
+    """Return one prototype of an explanation as a line of text."""
+    left, top, right, bottom = part["box"]
+    return (
+        f"{part['contributions'][explained]:+.3f} for {explained}: similarity {part['similarity']:.2f} of the part at "
+        f"{left}, {top} to {right}, {bottom} to prototype {part['prototype']} (of {part['of_class']}, from "
+        f"{part['image']}), times {part['weight']:.2f}"
+    )
 
 
 def beside(picture: Image.Image, heat: np.ndarray) -> Image.Image:

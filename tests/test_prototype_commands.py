@@ -1,12 +1,16 @@
 """The stages of ProtoPNets as commands: what they write, and what they refuse in one line."""
 
 import json
+import re
+import shutil
 import subprocess
 import sys
 
 import numpy as np
 import pandas as pd
 import pytest
+import torch
+from PIL import Image
 from ruamel.yaml import YAML
 
 from stages.networks import architectures, checkpoint
@@ -193,6 +197,40 @@ def test_measures_and_pictures_of_every_class_are_written(folder, prepared_folde
     pictures = {path.name for path in (tmp_path / "out/prototypes").iterdir()}
     assert pictures == {f"{name}.png" for name in prepared.classes}
     assert len(list((tmp_path / "out/explanations").iterdir())) == 10
+
+
+def test_a_picture_is_explained_by_the_prototypes_it_looks_like(folder, prepared_folder, prepared, tmp_path):
+    row = prepared.rows("test")[0]
+    Image.fromarray(prepared.images[row]).save(tmp_path / "one.png")
+    given = ["--checkpoint", folder / "trained.safetensors", "--params", ROOT / "params.yaml", tmp_path / "one.png"]
+    told = in_process("predict", *given, "--class", prepared.classes[3], "--data", prepared_folder)
+    assert told.returncode == 0, told.stderr
+    assert (tmp_path / "one.prototypes.png").stat().st_size > 1000
+    network, architecture = checkpoint.load(folder / "trained.safetensors")
+    with torch.no_grad():
+        similar = network.prototypes(network.latent(architecture.normalise(prepared.batch([row])[0])))[0]
+    added = (network.last.weight[3] * similar).sort(descending=True)
+    lines = [line for line in told.stdout.splitlines() if f" for {prepared.classes[3]}: similarity" in line]
+    assert [float(line.split()[0]) for line in lines] == pytest.approx(added.values[:5].tolist(), abs=1e-3)
+    numbers = [int(re.search(r"prototype (\d+)", line)[1]) for line in lines]
+    assert numbers == added.indices[:5].tolist()
+    source = architecture.prototypes.sources[numbers[0]]
+    assert f"from {source.image})" in lines[0]
+
+
+def test_data_without_the_images_of_prototypes_and_classifiers_with_data_are_refused(
+    folder, prepared_folder, prepared, tmp_path
+):
+    Image.fromarray(prepared.images[0]).save(tmp_path / "one.png")
+    shutil.copytree(prepared_folder, tmp_path / "other")
+    index = prepared.index.assign(image_id="x" + prepared.index["image_id"])
+    index.to_csv(tmp_path / "other/index.csv", index=False)
+    given = ["--params", ROOT / "params.yaml", tmp_path / "one.png"]
+    network = ["--checkpoint", folder / "trained.safetensors"]
+    refused(in_process("predict", *given, *network, "--data", tmp_path / "other"), "other: has no image ", "made of")
+    network = ["--checkpoint", folder / "seed0.safetensors"]
+    refused(in_process("predict", *given, *network, "--data", prepared_folder), "--data: ", "is no ProtoPNet")
+    assert not list(tmp_path.glob("*.heatmap.png"))
 
 
 def test_the_table_says_where_filter_pruning_stands_at_the_same_size(tmp_path):

@@ -1,0 +1,96 @@
+"""Why a ProtoPNet calls an image so: this part looks like that prototype (Chen et al., 2019, section 2.3)."""
+
+import numpy as np
+import torch
+
+from stages.networks.checkpoint import Architecture
+from stages.networks.projection import box, enlarged
+from stages.networks.protopnet import ProtoPNet
+
+STRONGEST = 5  # prototypes of an explanation
+
+
+@torch.no_grad()
+def similarity_maps(network: ProtoPNet, architecture: Architecture, images: torch.Tensor) -> torch.Tensor:
+    """Return the similarity of prototypes to all patches of images, N x prototypes x h x w, on the processor.
+
+    Parameters
+    ----------
+    images : float tensor, N x 3 x H x W
+        In [0, 1].
+    """
+    images = images.to(next(network.parameters()).device)
+    return network.prototypes.similarities(network.latent(architecture.normalise(images))).cpu()
+
+
+def explanation(
+    maps: torch.Tensor, weight: torch.Tensor, architecture: Architecture, of_class: int | None = None
+) -> dict:
+    """Return what an image is called, and the prototypes that speak most for a class.
+
+    Parameters
+    ----------
+    maps : tensor, prototypes x h x w
+        Similarity to the image's patches.
+    weight : tensor, classes x prototypes
+        Of the last layer.
+    of_class : int, optional
+        The class that is explained; without it, the one that the image is called.
+
+    Returns
+    -------
+    dict
+        called, its probability and logit, explained (the class), and strongest: of each prototype its number, class,
+        image and box there, its box in this image, similarity, weight, and contributions (similarity x weight) to the
+        logit of each class.
+    """
+    settings, classes = architecture.prototypes, architecture.classes
+    similar = maps.flatten(1).amax(1)
+    contributions = weight * similar
+    logits = weight @ similar
+    called = logits.argmax().item()
+    explained = called if of_class is None else of_class
+    strongest = contributions[explained].topk(min(STRONGEST, len(similar))).indices.tolist()
+    return {
+        "called": classes[called],
+        "probability": round(logits.double().softmax(0)[called].item(), 6),
+        "logit": round(logits[called].item(), 6),
+        "explained": classes[explained],
+        "strongest": [
+            {
+                "prototype": number,
+                "of_class": classes[settings.classes[number]],
+                "image": settings.sources[number].image,
+                "prototype_box": settings.sources[number].box,
+                "box": box(maps[number], architecture.image_size),
+                "similarity": round(similar[number].item(), 6),
+                "weight": round(weight[explained, number].item(), 6),
+                "contributions": {
+                    name: round(part, 6) for name, part in zip(classes, contributions[:, number].tolist(), strict=True)
+                },
+            }
+            for number in strongest
+        ],
+    }
+
+
+def panel(part: dict, explained: str, maps: torch.Tensor, image: np.ndarray, other: np.ndarray) -> dict:
+    """Return what is drawn of one prototype of an explanation; see `reporting.plots.this_looks_like_that`.
+
+    Parameters
+    ----------
+    part : dict
+        Of the `strongest` of an explanation.
+    explained : str
+        The class it speaks for.
+    maps : tensor, prototypes x h x w
+    image, other : uint8 arrays, H x W x 3
+        What is explained, and the prototype's image.
+    """
+    words = (
+        f"prototype {part['prototype']}, of {part['of_class']}\n{part['image']}\nsimilarity {part['similarity']:.2f}\n"
+        f"× weight {part['weight']:.2f} = {part['contributions'][explained]:.2f} for {explained}"
+    )
+    heat = enlarged(maps[part["prototype"]], len(image)).clamp(min=0).numpy()
+    of_prototype = {"other": other, "other_box": part["prototype_box"]}
+    return {"image": image, "box": part["box"], "heat": heat, "words": words} | of_prototype
