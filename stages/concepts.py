@@ -33,7 +33,7 @@ from stages.errors import InputError, naming
 from stages.files import replacing, replacing_folder, write_json, write_rows
 from stages.names import ALL_CLASSES, file_name
 from stages.networks import checkpoint
-from stages.networks.architectures import near, prunable_layers
+from stages.networks.architectures import no_layer, prunable_layers
 from stages.networks.checkpoint import Architecture
 from stages.params import load
 from stages.params.concepts import Concepts
@@ -157,10 +157,7 @@ class Seen:
         self.numbers = data.rows(settings.split)
         self.telling = settings.strategies.layer or layers[-1]  # the layer that tells strategies
         if self.telling not in layers:
-            like = " or ".join(near(self.telling, layers)) or ", ".join(layers)
-            raise InputError(
-                f"concepts.strategies.layer: {self.telling!r} is none of the layers; {like} would be right"
-            )
+            raise InputError(f"concepts.strategies.layer: {no_layer(self.telling, layers)}")
         self.told: dict[int, list[tuple[int, np.ndarray]]] = {}  # images of a class, and their shares in that layer
 
     def survey(self) -> dict[str, float]:

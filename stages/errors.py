@@ -18,3 +18,12 @@ def naming(source: object) -> Iterator[None]:
         yield
     except (ValueError, OSError) as error:
         raise InputError(f"{source}: {error}") from None
+
+
+@contextmanager
+def within(source: object) -> Iterator[None]:
+    """Put where its input came from before the message of an InputError in the block."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"{source}: {error}") from None

@@ -26,7 +26,7 @@ from stages.measuring import measured
 from stages.names import Identity, file_name
 from stages.networks import checkpoint, projection
 from stages.networks.checkpoint import Architecture
-from stages.networks.likeness import STRONGEST, explanation, panel, similarity_maps
+from stages.networks.likeness import STRONGEST, explanation, maps_at, similarity_maps
 from stages.networks.projection import deviation, distinct, enlarged, nearest_patches
 from stages.networks.protopnet import ProtoPNet
 from stages.params import load
@@ -73,7 +73,7 @@ def main() -> None:
             about |= _about_prototypes(network, architecture, data, study, arguments.seed)
         rows.append(about)
         log.info("%s: accuracy %.4f", name, about["accuracy"])
-    network, architecture = checkpoint.load(arguments.pictured)
+    network, architecture = projection.load(arguments.pictured, data)
     with replacing_folder(arguments.folder, PICTURES, TABLES) as folder:
         for pictures in PICTURES:
             (folder / pictures).mkdir()
@@ -169,12 +169,11 @@ def _explain(
             found = {"image": data.index["image_id"].iloc[row], "class": name}
             found |= explanation(maps, weight, architecture)
             told.append(found)
-            panels = [
-                panel(part, found["explained"], maps, data.images[row], data.images[row_of[part["image"]]])
-                for part in found["strongest"]
-            ]
-            title = f"{found['image']}: {name}, called {found['called']} ({found['probability']:.2f})"
-            plots.save_pictures(plots.this_looks_like_that(title, panels), folder / f"{file_name(name)}.{turn + 1}.png")
+            others = [data.images[row_of[part["image"]]] for part in found["strongest"]]
+            heats = maps_at(maps, found, architecture.image_size)
+            title = f"{found['image']}: {name}"
+            figure = plots.this_looks_like_that(title, found, heats, data.images[row], others)
+            plots.save_pictures(figure, folder / f"{file_name(name)}.{turn + 1}.png")
     return told
 
 

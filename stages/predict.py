@@ -23,12 +23,11 @@ from stages.attribution.concepts import propagated
 from stages.attribution.filters import TRUE_CLASS
 from stages.attribution.heatmap import heat_maps
 from stages.datasets import pictures, store
-from stages.errors import InputError, naming
+from stages.errors import InputError, naming, within
 from stages.files import replacing
-from stages.networks import checkpoint
+from stages.networks import checkpoint, projection
 from stages.networks.architectures import named_channels
-from stages.networks.likeness import explanation, panel, similarity_maps
-from stages.networks.protopnet import Prototypes
+from stages.networks.likeness import explanation, maps_at, similarity_maps
 from stages.params import load
 from stages.pruning.scoring import composite
 from stages.reporting import plots
@@ -52,12 +51,15 @@ def main() -> None:
     classes = architecture.classes
     if arguments.of_class and arguments.of_class not in classes:
         raise InputError(f"--class: {arguments.of_class!r} is none of {', '.join(classes)}")
-    if architecture.prototypes and not architecture.prototypes.sources:
-        raise InputError(f"{arguments.checkpoint}: its prototypes were never projected; stages.prototypes does that")
     if arguments.data and not architecture.prototypes:
         raise InputError(f"--data: {arguments.checkpoint} is no ProtoPNet; leave it out")
+    if architecture.prototypes:
+        with within(arguments.checkpoint):
+            projection.refuse_unprojected(network, architecture.prototypes)
     concepts = named_channels(network, arguments.concepts, "--concepts")
-    images = prototype_images(arguments.data, architecture.prototypes) if arguments.data else {}
+    data = store.load(arguments.data) if arguments.data else None
+    with within(arguments.data):
+        rows = projection.source_rows(data, architecture.prototypes) if data else {}
     targets = [(arguments.folder or path.parent) / f"{path.stem}.heatmap.png" for path in arguments.pictures]
     if twice := next((target for target in targets if targets.count(target) > 1), None):
         raise InputError(f"{twice}: would be written for two pictures; name them differently, or use two --folder")
@@ -69,7 +71,8 @@ def main() -> None:
         form = canonical(network)
     for path, picture, target in zip(arguments.pictures, shown, targets, strict=True):
         pixels = torch.from_numpy(np.array(pictures.square(picture, architecture.image_size)))
-        image = architecture.normalise(pixels.permute(2, 0, 1)[None].float().div(255).to(where))
+        raw = pixels.permute(2, 0, 1)[None].float().div(255).to(where)
+        image = architecture.normalise(raw)
         with torch.no_grad():
             probabilities = network(image).double().softmax(1)[0]
         of_class = classes.index(arguments.of_class) if arguments.of_class else probabilities.argmax().item()
@@ -83,18 +86,15 @@ def main() -> None:
             print(f"  {probabilities[n]:.4f}  {classes[n]}")
         print(f"  relevance for {classes[of_class]}: {target}")
         if architecture.prototypes:
-            maps = similarity_maps(network, architecture, pixels.permute(2, 0, 1)[None].float().div(255))[0]
+            maps = similarity_maps(network, architecture, raw)[0]
             told = explanation(maps, network.last.weight.detach().cpu(), architecture, of_class)
-            for part in told["strongest"]:
-                print(f"  {in_words(part, told['explained'])}")
-            if images:
+            print("\n".join(f"  {in_words(part, told['explained'])}" for part in told["strongest"]))
+            if data:
                 of_prototypes = target.with_name(f"{path.stem}.prototypes.png")
-                panels = [
-                    panel(part, told["explained"], maps, pixels.numpy(), images[part["image"]])
-                    for part in told["strongest"]
-                ]
+                others = [data.images[rows[part["image"]]] for part in told["strongest"]]
+                heats = maps_at(maps, told, architecture.image_size)
+                figure = plots.this_looks_like_that(path.name, told, heats, pixels.numpy(), others)
                 with naming(of_prototypes):
-                    figure = plots.this_looks_like_that(f"{path.name}: {told['explained']}", panels)
                     plots.save_pictures(figure, of_prototypes)
                 print(f"  this looks like that: {of_prototypes}")
         if not concepts:
@@ -109,24 +109,6 @@ def main() -> None:
             figure = plots.concept_maps(pixels.numpy(), f"{classes[of_class]}: {path.name}", maps)
             plots.save_pictures(figure, of_concepts)
         print(f"  relevance of concepts for it: {of_concepts}")
-
-
-def prototype_images(folder: Path, prototypes: Prototypes) -> dict[str, np.ndarray]:
-    """Return the images that prototypes are patches of, uint8, H x W x 3, by their ids.
-
-    Raises
-    ------
-    InputError
-        The prepared data do not have one.
-    """
-    data = store.load(folder)
-    row_of = data.positions()
-    missing = next((source.image for source in prototypes.sources if source.image not in row_of), None)
-    if missing:
-        raise InputError(
-            f"{folder}: has no image {missing}, of which a prototype is a patch; name the data it was made of"
-        )
-    return {source.image: data.images[row_of[source.image]] for source in prototypes.sources}
 
 
 def in_words(part: dict, explained: str) -> str:

@@ -12,7 +12,7 @@ import torch
 from stages import command, device
 from stages.datasets import store
 from stages.datasets.store import Prepared, derived_seed
-from stages.errors import InputError, naming
+from stages.errors import InputError, naming, within
 from stages.files import write_json
 from stages.networks import checkpoint, projection
 from stages.networks.checkpoint import Architecture
@@ -47,10 +47,8 @@ def main() -> None:
     data = store.load(arguments.data)
     network, before = projection.load(arguments.checkpoint, data)
     network.to(where)
-    try:
+    with within(arguments.checkpoint):
         off = deviation(network, before, data)
-    except InputError as error:
-        raise InputError(f"{arguments.checkpoint}: {error}") from None
     if off > EXACT:
         raise InputError(
             f"{arguments.checkpoint}: prototypes are up to {off:.1g} off their patches; project them again"

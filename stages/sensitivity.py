@@ -18,6 +18,7 @@ from stages.params import Params, load
 from stages.reporting import claims, plots, tables
 
 HARM = 0.1  # of accuracy
+SHOWN = 4  # classes
 LOST = "lost_"  # before a class: the recall that it loses
 
 
@@ -37,7 +38,7 @@ def main() -> None:
     layers = rows[~rows["group"].isin(PARTS)]
     plots.save(figure(layers), arguments.folder / "sensitivity.svg")
     with replacing(arguments.folder / "page.md") as temporary:
-        temporary.write_text(f"{page(layers, params)}\n{harm_in_words(harm)}")
+        temporary.write_text(f"{page(layers, params)}\n{harm_in_words(harm, sorted(rows['seed'].unique()))}")
 
 
 def mean_loss(rows: pd.DataFrame) -> pd.DataFrame:
@@ -78,24 +79,24 @@ def at_like_harm(rows: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(found, columns=[*columns, *(name.replace("recall_", LOST, 1) for name in recalls)])
 
 
-def harm_in_words(harm: pd.DataFrame) -> str:
-    """Return the table of `at_like_harm`, means over seeds, as Markdown."""
+def harm_in_words(harm: pd.DataFrame, seeds: list[int]) -> str:
+    """Return the table of `at_like_harm`, means over seeds, and what follows from it, as Markdown."""
     intended = (
         f"The lower and the upper third of the layers alone, all of them at one rate, the lowest that costs {HARM:.0%} "
         "of the accuracy: how many classes lose as much of their recall, and the effective number of classes that "
-        "bear the loss (1: one alone); the recall that each class loses."
+        "bear the loss (1: one alone); and by how much recall changes, of the classes that lose most."
     )
     groups = harm.groupby(["criterion", "part"], sort=False)
     texts = groups[["rate", "lost", "hurt", "classes"]].mean()
     texts = texts.assign(rate=texts["rate"].map("{:.0%}".format), lost=texts["lost"].map("{:.3f}".format))
     texts = texts.assign(**{name: texts[name].map("{:.1f}".format) for name in ("hurt", "classes")})
     lost = groups[[name for name in harm if name.startswith(LOST)]].mean()
-    texts["recall lost"] = [
-        ", ".join(f"{name.removeprefix(LOST)} {fall:+.2f}" for name, fall in of_part.items())
-        for of_part in (0.0 - lost).to_dict("records")
+    texts["recall"] = [
+        ", ".join(f"{name.removeprefix(LOST)} {0.0 - fall:+.2f}" for name, fall in of_part.nlargest(SHOWN).items())
+        for _, of_part in lost.iterrows()
     ]
     texts["baselines"] = groups.size()
-    said = "\n\n".join(claims.upper_decide(harm))
+    said = "\n\n".join(claims.upper_decide(harm, seeds))
     return f"{intended}\n\n{tables.as_markdown(texts.reset_index())}\n\n{said}\n"
 
 

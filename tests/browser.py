@@ -2,8 +2,9 @@
 
 import shutil
 from contextlib import contextmanager
+from importlib.util import find_spec
 
-BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
+BROWSER = find_spec("playwright") and (shutil.which("chromium") or shutil.which("google-chrome"))
 
 # the least contrast (WCAG 2.1) of text with what is painted below it, and that text
 CONTRAST = """

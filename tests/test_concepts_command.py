@@ -125,10 +125,10 @@ def test_a_layer_that_does_not_exist_is_answered_with_the_near_ones(concepts, tm
     answer = concepts(layers={"include": ["layer2.0.conv3"], "exclude": []})
     assert (answer.returncode, answer.stderr.count("\n")) == (2, 1)
     assert "concepts.layers: 'layer2.0.conv3' is no layer; did you mean layer2.0.conv" in answer.stderr
-    for layer, like in (("fc", "conv1, layer1"), ("layer2.0.conv3", "layer2.0.conv")):
+    for layer, like in (("fc", "it has conv1, layer1"), ("layer2.0.conv3", "did you mean layer2.0.conv")):
         answer = concepts(strategies={"layer": layer, "images": 300, "most": 4})
         assert (answer.returncode, answer.stderr.count("\n")) == (2, 1)
-        assert f"concepts.strategies.layer: '{layer}' is none of the layers; {like}" in answer.stderr
+        assert f"concepts.strategies.layer: '{layer}' is no layer; {like}" in answer.stderr
     assert not (tmp_path / "concepts").exists()
 
 

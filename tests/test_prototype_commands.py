@@ -148,11 +148,15 @@ def test_prototypes_of_another_backbone_are_refused_by_all_that_read_them(folder
     params, before = folder / "params.yaml", set(tmp_path.iterdir())
     given = ["--params", params, "--data", prepared_folder, "--seed", 0]
     files = ["--checkpoint", other, "--finetuned", tmp_path / "lrp.safetensors", "--plan", tmp_path / "lrp.plan.json"]
-    networks = ["--classifier", folder / "seed0.safetensors", "--checkpoints", other, "--pictured", other]
+    classifier, trained = ["--classifier", folder / "seed0.safetensors"], folder / "trained.safetensors"
+    networks = [*classifier, "--checkpoints", other, "--pictured", trained]
+    drawn = [*classifier, "--checkpoints", trained, "--pictured", other]
     for answer in (
         prune(params, prepared_folder, other, tmp_path),
         in_process("prune_backbone", *given, "--criterion", "lrp", *files),
         in_process("evaluate_prototypes", *given, *networks, "--folder", tmp_path / "out"),
+        in_process("evaluate_prototypes", *given, *drawn, "--folder", tmp_path / "out"),
+        in_process("predict", "--params", params, "--checkpoint", other, tmp_path / "a.png"),
     ):
         refused(answer, "other.safetensors: prototypes", "projected with another backbone; project them again")
     assert set(tmp_path.iterdir()) == before
@@ -227,7 +231,8 @@ def test_data_without_the_images_of_prototypes_and_classifiers_with_data_are_ref
     index.to_csv(tmp_path / "other/index.csv", index=False)
     given = ["--params", ROOT / "params.yaml", tmp_path / "one.png"]
     network = ["--checkpoint", folder / "trained.safetensors"]
-    refused(in_process("predict", *given, *network, "--data", tmp_path / "other"), "other: has no image ", "made of")
+    answer = in_process("predict", *given, *network, "--data", tmp_path / "other")
+    refused(answer, "other: prototypes: image ", "is not in the data as it was")
     network = ["--checkpoint", folder / "seed0.safetensors"]
     refused(in_process("predict", *given, *network, "--data", prepared_folder), "--data: ", "is no ProtoPNet")
     assert not list(tmp_path.glob("*.heatmap.png"))
@@ -261,5 +266,5 @@ def test_the_table_says_where_filter_pruning_stands_at_the_same_size(tmp_path):
     assert "by -7.00 points right after, and by -0.20 points once the last layer is tuned. That a quarter" in page
     assert "at a loss of 0.5 points at most is true of this seed." in page
     assert "| ProtoPNet, projected | 900 | 0.8700 | 0.8500 (lrp) | +2.00 |" in page
-    assert "| also less filters by lrp | 300 | 0.7000 | no chain is as small |  |" in page
+    assert "| also less filters by lrp | 300 | 0.7000 | no chain has that size |  |" in page
     assert "| a | 4.0 | 3.0 | 0.50 | nearest |" in page

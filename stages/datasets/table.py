@@ -9,7 +9,7 @@ import pandas as pd
 
 from stages.datasets import pictures
 from stages.datasets.source import COLUMNS, SPLITS, Source
-from stages.errors import InputError
+from stages.errors import InputError, within
 
 SHOWN = 10  # of a list, in a message
 NOTHING = ["", "NA", "N/A", "NaN", "nan", "NULL", "null"]  # how tables say that a value is not known
@@ -117,10 +117,8 @@ def to_source(
     lines, records = list(records.index), records.reset_index(drop=True)
 
     def image(row: int):
-        try:
+        with within(f"{path}: row {lines[row]}"):
             return pictures.decode(files[records["image_id"].iat[row]])
-        except InputError as error:
-            raise InputError(f"{path}: row {lines[row]}: {error}") from None
 
     return Source(classes, records, image, left_out)
 

@@ -135,8 +135,8 @@ def prunable_layers(network: nn.Module, include: list[str], exclude: list[str], 
 
     layers = scored_layers(network)
     for pattern in include:
-        if near(pattern, layers) and not any(matches(name, [pattern]) for name in layers):
-            raise InputError(f"{key}: {_no_layer(pattern, layers)}")
+        if _near(pattern, layers) and not any(matches(name, [pattern]) for name in layers):
+            raise InputError(f"{key}: {no_layer(pattern, layers)}")
     names = [name for name in layers if matches(name, include) and not matches(name, exclude)]
     if not names:
         raise InputError(f"{key}: include {include} and exclude {exclude} leave none of the layers {', '.join(layers)}")
@@ -158,7 +158,7 @@ def named_channels(network: nn.Module, words: Sequence[str], key: str) -> dict[s
         if not re.fullmatch(r"\d+(,\d+)*", channels):
             raise InputError(f"{key}: {word!r} must be a layer and its channels, such as {next(iter(layers))}:0,3")
         if layer not in layers:
-            raise InputError(f"{key}: {_no_layer(layer, layers)}")
+            raise InputError(f"{key}: {no_layer(layer, layers)}")
         for channel in map(int, channels.split(",")):
             if channel >= (count := filters(layers[layer])):
                 raise InputError(f"{key}: {layer} has the channels 0 to {count - 1}, not {channel}")
@@ -166,13 +166,13 @@ def named_channels(network: nn.Module, words: Sequence[str], key: str) -> dict[s
     return found
 
 
-def near(name: str, layers: Iterable[str]) -> list[str]:
-    """Return at most two of the layers whose names are like this."""
+def _near(name: str, layers: Iterable[str]) -> list[str]:
     return difflib.get_close_matches(name, layers, n=2)
 
 
-def _no_layer(name: str, layers: Iterable[str]) -> str:
-    like = near(name, layers)
+def no_layer(name: str, layers: Iterable[str]) -> str:
+    """Return that a name is none of these layers, and which would be right."""
+    like = _near(name, layers)
     return f"{name!r} is no layer; " + (f"did you mean {' or '.join(like)}?" if like else f"it has {', '.join(layers)}")
 
 

@@ -74,23 +74,6 @@ def explanation(
     }
 
 
-def panel(part: dict, explained: str, maps: torch.Tensor, image: np.ndarray, other: np.ndarray) -> dict:
-    """Return what is drawn of one prototype of an explanation; see `reporting.plots.this_looks_like_that`.
-
-    Parameters
-    ----------
-    part : dict
-        Of the `strongest` of an explanation.
-    explained : str
-        The class it speaks for.
-    maps : tensor, prototypes x h x w
-    image, other : uint8 arrays, H x W x 3
-        What is explained, and the prototype's image.
-    """
-    words = (
-        f"prototype {part['prototype']}, of {part['of_class']}\n{part['image']}\nsimilarity {part['similarity']:.2f}\n"
-        f"× weight {part['weight']:.2f} = {part['contributions'][explained]:.2f} for {explained}"
-    )
-    heat = enlarged(maps[part["prototype"]], len(image)).clamp(min=0).numpy()
-    of_prototype = {"other": other, "other_box": part["prototype_box"]}
-    return {"image": image, "box": part["box"], "heat": heat, "words": words} | of_prototype
+def maps_at(maps: torch.Tensor, told: dict, size: int) -> list[np.ndarray]:
+    """Return the similarity to each of the strongest prototypes of an explanation at the size of the image, H x W."""
+    return [enlarged(maps[part["prototype"]], size).clamp(min=0).numpy() for part in told["strongest"]]

@@ -11,7 +11,7 @@ import torch
 from torch.nn.functional import interpolate
 
 from stages.datasets.store import Prepared
-from stages.errors import InputError
+from stages.errors import InputError, within
 from stages.networks import checkpoint
 from stages.networks.checkpoint import Architecture
 from stages.networks.protopnet import ProtoPNet, Prototypes, Source
@@ -69,10 +69,8 @@ def load(path: Path, data: Prepared) -> tuple[ProtoPNet, Architecture]:
     network, architecture = checkpoint.load(path)
     if architecture.prototypes is None or architecture.classes != data.classes:
         raise InputError(f"{path}: is no ProtoPNet of the classes of the prepared data")
-    try:
+    with within(path):
         refuse_unprojected(network, architecture.prototypes)
-    except InputError as error:
-        raise InputError(f"{path}: {error}") from None
     return network, architecture
 
 
@@ -196,15 +194,30 @@ def deviation(network: ProtoPNet, architecture: Architecture, data: Prepared) ->
     """
     settings = architecture.prototypes
     refuse_unprojected(network, settings)
-    row_of = data.positions()
+    rows = source_rows(data, settings)
     device, largest = next(network.parameters()).device, 0.0
     for vector, source in zip(network.prototypes.vectors, settings.sources, strict=True):
-        row = row_of.get(source.image)
-        if row is None or _sha256(data, row) != source.image_sha256:
-            raise InputError(f"prototypes: image {source.image}, of which one is a patch, is not in the data as it was")
+        row = rows[source.image]
         patch = _latent(network, architecture, data, row, device)[:, source.position[0], source.position[1]]
         largest = max(largest, (vector - patch).abs().max().item())
     return largest
+
+
+def source_rows(data: Prepared, settings: Prototypes) -> dict[str, int]:
+    """Return the position of each image that a prototype is a patch of, by its id.
+
+    Raises
+    ------
+    InputError
+        One is not in the data set as it was.
+    """
+    row_of, found = data.positions(), {}
+    for source in settings.sources:
+        row = row_of.get(source.image)
+        if row is None or _sha256(data, row) != source.image_sha256:
+            raise InputError(f"prototypes: image {source.image}, of which one is a patch, is not in the data as it was")
+        found[source.image] = row
+    return found
 
 
 def refuse_unprojected(network: ProtoPNet, settings: Prototypes) -> None:

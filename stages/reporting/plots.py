@@ -290,27 +290,40 @@ def prototype_sheet(title: str, prototypes: list[dict]) -> Figure:
     return figure
 
 
-def this_looks_like_that(title: str, rows: list[dict]) -> Figure:
-    """Return why an image is what it is called: a row a prototype, its box in the image, and in its own.
+def this_looks_like_that(
+    title: str, told: dict, heats: list[np.ndarray], image: np.ndarray, others: list[np.ndarray]
+) -> Figure:
+    """Return why an image is called so: a row a prototype, its box in the image, and in its own.
 
     Parameters
     ----------
-    rows : list of dict
-        image, box, heat of the image; other, other_box of the prototype; words.
+    told : dict
+        Of `networks.likeness.explanation`.
+    heats : list of arrays, H x W
+        Similarity of the image to each of the strongest prototypes.
+    image : uint8 array, H x W x 3
+    others : list of uint8 arrays, H x W x 3
+        The images of these prototypes.
     """
+    rows, explained = told["strongest"], told["explained"]
     figure = Figure(figsize=(6.6, 1.35 * len(rows) + 0.5), layout="constrained")
     panels = figure.subplots(len(rows), 4, squeeze=False, width_ratios=[1, 1, 1, 1.9])
-    most = max(row["heat"].max() for row in rows)
-    for axes, row in zip(panels, rows, strict=True):
-        boxed(axes[0], row["image"], row["box"])
-        shown = boxed(axes[1], row["image"], row["box"], row["heat"], most)
-        boxed(axes[2], row["other"], row["other_box"])
+    most = max(heat.max() for heat in heats)
+    for axes, part, heat, other in zip(panels, rows, heats, others, strict=True):
+        words = (
+            f"prototype {part['prototype']}, of {part['of_class']}\n{part['image']}\n"
+            f"similarity {part['similarity']:.2f}\n"
+            f"× weight {part['weight']:.2f} = {part['contributions'][explained]:.2f} for {explained}"
+        )
+        boxed(axes[0], image, part["box"])
+        shown = boxed(axes[1], image, part["box"], heat, most)
+        boxed(axes[2], other, part["prototype_box"])
         axes[3].set_axis_off()
-        axes[3].text(0, 0.5, row["words"], fontsize=7, va="center", transform=axes[3].transAxes)
+        axes[3].text(0, 0.5, words, fontsize=7, va="center", transform=axes[3].transAxes)
     for axes, name in zip(panels[0], ["this part", "similarity", "looks like that", ""], strict=True):
         axes.set_title(name, fontsize=8)
     figure.colorbar(shown, ax=panels[:, :3], shrink=0.4, location="left").set_label("similarity")
-    figure.suptitle(title, fontsize=9)
+    figure.suptitle(f"{title}, called {told['called']} ({told['probability']:.2f})", fontsize=9)
     return figure
 
 

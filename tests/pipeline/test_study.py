@@ -310,7 +310,7 @@ def test_the_report_holds_all_it_shows(complete):
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not BROWSER, reason="no chromium here to open the report with")
+@pytest.mark.skipif(not BROWSER, reason="no chromium or playwright here to open the report with")
 @pytest.mark.parametrize(("width", "theme"), [(1400, "light"), (390, "dark")])
 def test_a_browser_draws_every_figure_of_the_report_and_complains_of_nothing(complete, width, theme):
     figures = complete.read("metrics/report.html").count("<figure>")

@@ -72,8 +72,11 @@ def test_no_layer_decides_by_relevance(layers):
 def test_upper_layers_decide_where_less_of_them_can_go():
     rows = [("lower third", 0, 0.6), ("lower third", 1, 0.8), ("upper third", 0, 0.3), ("upper third", 1, 0.3)]
     harm = pd.DataFrame(rows, columns=["part", "seed", "rate"]).assign(criterion="lrp")
-    (said,) = claims.upper_decide(harm)
-    assert "(by lrp): the accuracy is lost at 70% of the lower third's filters and at 30% of the upper" in said
+    (said,) = claims.upper_decide(harm, [0, 1])
+    assert "(by lrp): so much is lost where 70% of the lower third's filters go, or 30% of the upper third's;" in said
     assert "a difference of 40 points (-87 to 167). Whether it holds" in said
-    (said,) = claims.upper_decide(harm[(harm["seed"] == 0) & (harm["part"] == "upper third")])
-    assert "at 100% of the lower" in said and said.endswith("a difference of 70 points. In this one network it holds.")
+    (said,) = claims.upper_decide(harm[(harm["seed"] == 0) & (harm["part"] == "upper third")], [0])
+    assert "where 100% of the lower" in said and "(1 of 2 thirds never lost so much: all their filters" in said
+    assert said.endswith("a difference of 70 points. In this one network it holds.")
+    (said,) = claims.upper_decide(harm, [0, 1, 2])
+    assert "where 80% of the lower third's filters go, or 53% of the upper third's (2 of 6 thirds never" in said

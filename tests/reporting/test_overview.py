@@ -44,6 +44,8 @@ def test_a_chain_is_interpolated_where_it_has_so_many_macs_and_nan_beyond_its_en
     assert found["lrp"] == pytest.approx((0.5 + 0.4) / 2)
     assert np.isnan(found["random"])
     assert at_macs(of_seed, 800, "pruned", "balanced_accuracy")["lrp"] == pytest.approx((0.8 + 0.3) / 2)
+    assert at_macs(of_seed, 1000, "pruned", "balanced_accuracy")["lrp"] == pytest.approx(0.8)
+    assert np.isnan(at_macs(of_seed, 1001, "pruned", "balanced_accuracy")["lrp"])  # larger than the unpruned network
 
 
 def test_a_study_is_a_line_in_each_table_and_what_it_did_not_reach_is_no_number():

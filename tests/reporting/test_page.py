@@ -36,7 +36,7 @@ def report(tmp_path):
     return tmp_path / "report.html"
 
 
-@pytest.mark.skipif(not BROWSER, reason="no chromium here to open the page with")
+@pytest.mark.skipif(not BROWSER, reason="no chromium or playwright here to open the page with")
 @pytest.mark.parametrize("theme", ["light", "dark"])
 @pytest.mark.parametrize("width", [390, 1400])
 def test_a_browser_shows_the_page_in_both_themes_and_on_a_phone(report, theme, width):
@@ -53,7 +53,7 @@ def test_a_browser_shows_the_page_in_both_themes_and_on_a_phone(report, theme, w
     assert complaints == []
 
 
-@pytest.mark.skipif(not BROWSER, reason="no chromium here to print the page with")
+@pytest.mark.skipif(not BROWSER, reason="no chromium or playwright here to print the page with")
 def test_the_page_can_be_printed(report):
     with opened(report) as (shown, _):
         assert shown.locator("nav").is_visible()

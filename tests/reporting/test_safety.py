@@ -56,6 +56,12 @@ def test_the_intervals_of_f1_and_auroc_are_those_of_a_bootstrap_over_images(samp
             assert found[f"{name}_high"][n] == pytest.approx(high[n], abs=0.25 * width)
 
 
+def test_a_perfect_answer_to_few_images_is_not_certain():
+    found = safety.by_class(np.array([0, 0, 1, 1, 1]), np.eye(2)[[0, 0, 1, 1, 1]], NAMES[:2])
+    assert (found["f1"] == 1).all() and (found["f1_low"] < 0.8).all()
+    assert (found["auroc"] == 1).all() and found["auroc_low"].isna().all()
+
+
 def test_a_class_without_images_has_no_recall_and_stops_nothing():
     found = safety.by_class(np.array([0, 0, 1]), np.eye(3)[[0, 2, 1]], list("abc")).set_index("class")
     assert found.loc["b", ["recall", "precision", "f1", "specificity", "auroc"]].tolist() == [1, 1, 1, 1, 1]
