@@ -35,7 +35,7 @@ DRIFT = f"{WORK}/drift/{{key}}/{{criterion}}/seed{{seed}}"
 DRIFT_PICTURES = "metrics/drift/{criterion}/seed{seed}.png"
 CONCEPTS = f"{WORK}/concepts/{{key}}/seed{{seed}}"
 GRAPHS = f"{CONCEPTS}/graphs.json"
-CHANGES = f"{WORK}/concepts/{{key}}/{{criterion}}/seed{{seed}}.csv"
+CHANGES = f"{WORK}/concepts/{{key}}/{{criterion}}/seed{{seed}}"
 PROTOTYPES = f"{WORK}/prototypes/{{key}}/seed{{seed}}"
 PROTOTYPE_SEEDS = SEEDS if STUDY.prototypes.per_class else []
 OF_FILTERS = [f"filters/{criterion}" for criterion in STUDY.prototypes.backbone.criteria]
@@ -488,7 +488,8 @@ rule concept_changes:
         checkpoint=lambda chain: ancient(network(chain.criterion, chain.seed, STEPS[-1])),
         plans=ancient(expand(f"{PRUNED}.plan.json", step=STEPS, allow_missing=True)),
     output:
-        CHANGES,
+        rows=f"{CHANGES}.csv",
+        fates=f"{CHANGES}.fates.csv",
     log:
         "logs/concept_changes/{criterion}/seed{seed}.{key}.log",
     threads: STUDY.concepts.threads
@@ -496,29 +497,27 @@ rule concept_changes:
         gpu=1,
     shell:
         "python -m stages.concept_changes --params {input.study:q} --data data/prepared --unpruned {input.unpruned:q}"
-        " --checkpoint {input.checkpoint:q} --plans {input.plans:q} --rows {output:q} 2>&1 | tee {log:q}"
+        " --checkpoint {input.checkpoint:q} --plans {input.plans:q} --rows {output.rows:q} --fates {output.fates:q}"
+        " 2>&1 | tee {log:q}"
 
 
 rule compare_concepts:
     input:
         study=ancient(PARAMS),
         graphs=lambda _: ancient([GRAPHS.format(key=key_of("baseline", seed), seed=seed) for seed in SEEDS]),
-        changes=lambda _: ancient(
-            [
-                CHANGES.format(key=key_of(criterion, seed), criterion=criterion, seed=seed)
-                for criterion in CRITERIA
-                for seed in SEEDS
-            ]
+        changes=lambda _: ancient([of_concepts(criterion, seed, ".csv") for criterion in CRITERIA for seed in SEEDS]),
+        fates=lambda _: ancient(
+            [of_concepts(criterion, seed, ".fates.csv") for criterion in CRITERIA for seed in SEEDS]
         ),
     output:
-        multiext("metrics/concepts/", "atlas.csv", "layers.csv", "changes.csv", "changes.svg", "page.md"),
+        multiext("metrics/concepts/", "atlas.csv", "layers.csv", "changes.csv", "fates.csv", "changes.svg", "page.md"),
     log:
         "logs/compare_concepts.log",
     params:
         atlases=lambda _, input: [os.path.dirname(file) for file in input.graphs],
     shell:
         "python -m stages.compare_concepts --params {input.study:q} --atlases {params.atlases:q}"
-        " --changes {input.changes:q} --folder metrics/concepts 2>&1 | tee {log:q}"
+        " --changes {input.changes:q} --fates {input.fates:q} --folder metrics/concepts 2>&1 | tee {log:q}"
 
 
 rule prototypes:
@@ -940,6 +939,11 @@ def of_prototypes(seed, name):
 def of_chain(criterion, seed, suffix):
     """Return a file that evaluate made of a chain."""
     return EVALUATED.format(key=key_of(criterion, seed), criterion=criterion, seed=seed) + suffix
+
+
+def of_concepts(criterion, seed, suffix):
+    """Return a file that concept_changes made of a chain."""
+    return CHANGES.format(key=key_of(criterion, seed), criterion=criterion, seed=seed) + suffix
 
 
 def few_shot_chains(suffix):

@@ -3,7 +3,7 @@
 By hand::
 
     python -m stages.compare_concepts --params params.yaml --atlases seed0 seed1 --changes lrp.csv weight.csv … \
-        --folder metrics/concepts
+        --fates lrp.fates.csv weight.fates.csv … --folder metrics/concepts
 """
 
 import json
@@ -25,8 +25,9 @@ def main() -> None:
         "--atlases", type=Path, nargs="+", required=True, help="folders of `stages.concepts`, a seed each"
     )
     parser.add_argument("--changes", type=Path, nargs="+", required=True, help="rows of `stages.concept_changes`")
+    parser.add_argument("--fates", type=Path, nargs="+", required=True, help="single concepts, of the same stage")
     arguments = parser.parse_args()
-    with naming("atlases and changes"):
+    with naming("atlases, changes and fates"):
         atlas, layers = (
             pd.concat(
                 [pd.read_csv(each / f"{name}.csv").assign(seed=_seed(each)) for each in arguments.atlases],
@@ -35,18 +36,19 @@ def main() -> None:
             for name in ("atlas", "layers")
         )
         graphs = {_seed(each): json.loads((each / "graphs.json").read_text()) for each in arguments.atlases}
-        chains = [pd.read_csv(file) for file in arguments.changes]
-        changes = pd.concat([rows for rows in chains if len(rows)] or chains[:1], ignore_index=True)
-    written = {"atlas": _seed_first(atlas), "layers": _seed_first(layers), "changes": changes}
+        changes, fates = (_of_chains(files) for files in (arguments.changes, arguments.fates))
+    written = {"atlas": _seed_first(atlas), "layers": _seed_first(layers), "changes": changes, "fates": fates}
     for name, rows in written.items():
         with replacing(arguments.folder / f"{name}.csv") as temporary:
             rows.to_csv(temporary, index=False, float_format="%.6g")
     plots.save(plots.concept_changes(changes), arguments.folder / "changes.svg")
     with replacing(arguments.folder / "page.md") as temporary:
-        temporary.write_text(page(atlas, layers, changes, claims.sentences(layers, graphs)))
+        temporary.write_text(page(atlas, layers, changes, fates, claims.sentences(layers, graphs)))
 
 
-def page(atlas: pd.DataFrame, layers: pd.DataFrame, changes: pd.DataFrame, claimed: list[str]) -> str:
+def page(
+    atlas: pd.DataFrame, layers: pd.DataFrame, changes: pd.DataFrame, fates: pd.DataFrame, claimed: list[str]
+) -> str:
     """Return claims, how relevance is spread over concepts, what classes rely on, and what is left, as Markdown."""
     seed = atlas["seed"].min()
     of_seed = atlas[atlas["seed"] == seed]
@@ -67,8 +69,15 @@ def page(atlas: pd.DataFrame, layers: pd.DataFrame, changes: pd.DataFrame, claim
         "Moved: another channel is, to which no other concept belongs. Lost: none. Gained: a channel is relevant in "
         "images in which none was. By chance: what would be kept or moved, had each image been another of its class. "
         "Compared in images that both networks get right, in layers that conserve relevance in both.\n\n"
-        f"{tables.concept_changes_markdown(changes)}\n"
+        f"{tables.concept_changes_markdown(changes)}\n\n"
+        f"The most relevant concepts that were lost, seed {seed} (share of the relevance of their layer; all are in "
+        f"fates.csv):\n\n{tables.lost_concepts_markdown(tables.of(fates, seed=seed))}\n"
     )
+
+
+def _of_chains(files: list[Path]) -> pd.DataFrame:
+    tables = [pd.read_csv(file) for file in files]
+    return pd.concat([rows for rows in tables if len(rows)] or tables[:1], ignore_index=True)
 
 
 def _seed(folder: Path) -> int:

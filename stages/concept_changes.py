@@ -4,7 +4,7 @@ By hand::
 
     python -m stages.concept_changes --params params.yaml --data data/prepared \
         --unpruned models/baseline/seed0.safetensors --checkpoint models/pruned/lrp/seed0/step4.safetensors \
-        --plans models/pruned/lrp/seed0/step*.plan.json --rows lrp.csv
+        --plans models/pruned/lrp/seed0/step*.plan.json --rows lrp.csv --fates lrp.fates.csv
 """
 
 import json
@@ -18,7 +18,7 @@ from stages import command, device
 from stages.attribution.atlas import Found, survey
 from stages.attribution.canonical import canonical
 from stages.attribution.concepts import shares
-from stages.attribution.matching import match
+from stages.attribution.matching import Matched, match
 from stages.datasets import store
 from stages.datasets.store import Prepared
 from stages.errors import InputError, naming
@@ -34,6 +34,7 @@ STATES = ["kept", "moved", "lost", "silent", "gained"]
 COUNTS = ["concepts", "left", *STATES, "by_chance"]
 SHUFFLES = 5  # of the images, for what chance would match
 SHARES = ["share_kept", "share_moved", "share_lost", "share_gained"]
+FATES = ["concept", "share", "fate", "removed", "to", "correlation"]
 
 
 def main() -> None:
@@ -45,6 +46,7 @@ def main() -> None:
         unpruned="network before any pruning",
         checkpoint="network of the last step of a chain",
         rows="what became of each layer's concepts, to write",
+        fates="what became of each concept, to write",
     )
     parser.add_argument("--plans", type=Path, nargs="+", required=True, help="of all steps of the chain")
     arguments = parser.parse_args()
@@ -64,7 +66,7 @@ def main() -> None:
     keys = {"criterion": identity.criterion, "seed": identity.seed, "step": identity.step, "images": int(right.sum())}
     if not keys["images"]:
         log.warning("no image is classified correctly before and after pruning; nothing can be compared")
-    rows = []
+    rows, of_concepts = [], []
     for layer, first in before.shares.items() if keys["images"] else ():
         lost = before.lost[layer], after.lost[layer]
         if not max(lost) <= settings.lost:
@@ -77,11 +79,17 @@ def main() -> None:
             raise InputError(
                 f"{arguments.plans[-1]}: is not of {arguments.checkpoint}: layer {layer} has other channels"
             )
-        row = changes(first[right], after.shares[layer][right], labels, origin, settings.alike)
+        found = match(first[right], after.shares[layer][right], labels, origin, settings.alike)
+        row = changes(found, first[right], after.shares[layer][right], labels, origin, settings.alike)
         rows.append(keys | {"layer": layer} | row)
+        of_concepts.append(fates(found, first[right], after.shares[layer][right], origin).assign(**keys, layer=layer))
     with replacing(arguments.rows) as temporary:
         columns = [*keys, "layer", *COUNTS, *SHARES]
         pd.DataFrame(rows, columns=columns).to_csv(temporary, index=False, float_format="%.6g")
+    with replacing(arguments.fates) as temporary:
+        columns = [*keys, "layer", *FATES]
+        table = pd.concat(of_concepts) if of_concepts else pd.DataFrame(columns=columns)
+        table[columns].to_csv(temporary, index=False, float_format="%.6g")
     log.info("%s seed %d: %d layers, %d images", identity.criterion, identity.seed, len(rows), keys["images"])
 
 
@@ -118,13 +126,17 @@ class _Looked:
 
 
 def changes(
-    before: torch.Tensor, after: torch.Tensor, labels: torch.Tensor, origin: torch.Tensor, least: float
+    found: Matched,
+    before: torch.Tensor,
+    after: torch.Tensor,
+    labels: torch.Tensor,
+    origin: torch.Tensor,
+    least: float,
 ) -> dict[str, float]:
     """Return how many of a layer's concepts are kept, moved, lost and gained, and their shares of |relevance|.
 
     `by_chance` is how many would be kept or moved, were the images afterwards others of the same class.
     """
-    found = match(before, after, labels, origin, least)
     generator = torch.Generator().manual_seed(0)
     by_chance = 0
     for _ in range(SHUFFLES):
@@ -137,6 +149,27 @@ def changes(
     parts = {state: weight[getattr(found, state)].sum() / weight.sum() for state in ("kept", "moved", "lost")}
     parts["gained"] = weight_after[found.gained].sum() / weight_after.sum()
     return numbers | {f"share_{state}": part.item() for state, part in parts.items()}
+
+
+def fates(found: Matched, before: torch.Tensor, after: torch.Tensor, origin: torch.Tensor) -> pd.DataFrame:
+    """Return what became of each concept of a layer, and below which concepts were gained.
+
+    Returns
+    -------
+    DataFrame
+        concept (channel of the unpruned network), share (of |relevance|, mean over images; of a gained one
+        afterwards), fate (`STATES`), removed (whether the channel is gone), to (the channel that does the same
+        afterwards, as numbered in the unpruned network; none: missing) and their correlation.
+    """
+    fate = np.select([getattr(found, state) for state in STATES[:-1]], STATES[:-1], default="")
+    to = origin[found.to.clamp(min=0)].double().where(found.to >= 0, torch.nan)
+    left = torch.zeros(before.shape[1], dtype=torch.bool)
+    left[origin] = True
+    rows = {"concept": range(before.shape[1]), "share": before.abs().mean(0), "fate": fate, "removed": ~left}
+    rows |= {"to": to, "correlation": found.likeness}
+    gained = {"concept": origin[found.gained], "share": after.abs().mean(0)[found.gained], "fate": STATES[-1]}
+    parts = [pd.DataFrame(rows), pd.DataFrame(gained | {"removed": False})]
+    return pd.concat([part for part in parts if len(part)], ignore_index=True).astype({"to": "Int64"})
 
 
 def _others(labels: torch.Tensor, generator: torch.Generator) -> torch.Tensor:

@@ -7,7 +7,7 @@ import sys
 import pandas as pd
 import pytest
 
-from stages.concept_changes import COUNTS, SHARES
+from stages.concept_changes import COUNTS, FATES, SHARES
 
 ATLAS = ["layer", "class", "concept", "rank", "images", "share", "low", "high", "votes", "activation"]
 
@@ -33,6 +33,11 @@ def compared(tmp_path):
     def compare(**chains):
         columns = ["criterion", "seed", "step", "images", "layer", *COUNTS, *SHARES]
         files = [written(tmp_path / f"{name}.csv", rows, columns) for name, rows in chains.items()]
+        of_concepts = [["lrp", 0, 4, 20, "conv", *each] for each in LOST]
+        columns = [*columns[:5], *FATES]
+        fates = [
+            written(tmp_path / f"{name}.fates.csv", of_concepts if chains[name] else [], columns) for name in chains
+        ]
         command = [
             sys.executable,
             "-m",
@@ -41,6 +46,8 @@ def compared(tmp_path):
             tmp_path / "seed0",
             "--changes",
             *files,
+            "--fates",
+            *fates,
         ]
         answer = subprocess.run([*command, "--folder", tmp_path / "out"], capture_output=True, text=True)
         assert answer.returncode == 0, answer.stderr
@@ -55,6 +62,12 @@ ROWS = [
 ]
 
 
+LOST = [
+    [0, 0.5, "kept", False, 0, 0.9], [1, 0.1, "lost", True, None, None], [2, 0.3, "lost", False, None, None],
+    [3, 0.1, "moved", True, 0, 0.7],
+]  # fmt: skip
+
+
 def test_changes_are_summed_over_layers_and_relevance_is_a_mean(compared, tmp_path):
     page = compared(lrp=ROWS)
     assert "| lrp | 2 | 20 | 50.0% | 25.0% | 8.3% | 10.0% | 58.3% | 33.3% | 30.0% | 15.0% | 55.0% |" in page
@@ -62,6 +75,8 @@ def test_changes_are_summed_over_layers_and_relevance_is_a_mean(compared, tmp_pa
     assert "| top | 8 | not reported | not reported | 5.0e-01 |  |" in page
     assert "| cat | 3: 25.0% (20.0% to 30.0%; 8 of 9) |" in page
     assert "| dog | 1: 50.0% (1 of 1) |" in page
+    assert "| lrp | conv 2 (30.0%, not removed), conv 1 (10.0%) |" in page
+    assert len(pd.read_csv(tmp_path / "out/fates.csv")) == 4
     assert (tmp_path / "out/changes.svg").exists()
 
 

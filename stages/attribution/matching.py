@@ -22,6 +22,10 @@ class Matched:
         (it was removed or does something else now); none does, or only one that does what another concept did.
     gained : bool tensor, C'
         Of each concept afterwards that has relevance: it does nothing that a concept did before.
+    to : int tensor, C
+        The concept afterwards that it was matched with; -1: none.
+    likeness : tensor, C
+        Their correlation; NaN: none.
     """
 
     silent: torch.Tensor
@@ -29,6 +33,8 @@ class Matched:
     moved: torch.Tensor
     lost: torch.Tensor
     gained: torch.Tensor
+    to: torch.Tensor
+    likeness: torch.Tensor
 
 
 def match(
@@ -54,8 +60,9 @@ def match(
     likeness = correlation(before, after, labels)
     own = likeness[origin, torch.arange(len(origin))] >= least
     silent, taken = (before == 0).all(0), own.clone()
-    kept = torch.zeros_like(silent)
+    kept, to = torch.zeros_like(silent), torch.full(silent.shape, -1)
     kept[origin[own]] = True
+    to[origin[own]] = own.nonzero().flatten()
     moved = torch.zeros_like(kept)
     here, there = (~kept).nonzero().flatten(), (~taken).nonzero().flatten()
     free = likeness[here][:, there]
@@ -63,7 +70,10 @@ def match(
     for row, column in zip(*linear_sum_assignment(free, maximize=True), strict=True):
         if free[row, column]:
             moved[here[row]] = taken[there[column]] = True
-    return Matched(silent, kept, moved, ~(silent | kept | moved), ~(taken | (after == 0).all(0)))
+            to[here[row]] = there[column]
+    matched = likeness[torch.arange(len(to)), to.clamp(min=0)].where(to >= 0, torch.nan)
+    lost, gained = ~(silent | kept | moved), ~(taken | (after == 0).all(0))
+    return Matched(silent, kept, moved, lost, gained, to, matched)
 
 
 def correlation(before: torch.Tensor, after: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:

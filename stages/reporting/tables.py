@@ -395,6 +395,25 @@ def concept_changes_markdown(changes: pd.DataFrame) -> str:
     return _with_criterion(seen.map("{:.0f}".format).join(means.map("{:.1%}".format)))
 
 
+def lost_concepts_markdown(fates: pd.DataFrame, shown: int = 5) -> str:
+    """Return the lost concepts with the largest share of their layer's relevance, by criterion, as Markdown.
+
+    Parameters
+    ----------
+    fates : DataFrame
+        criterion, layer, concept, share, fate and removed; one seed.
+    """
+    lines = []
+    for criterion in fates["criterion"].unique():
+        lost = of(fates, criterion=criterion, fate="lost").nlargest(shown, "share")
+        said = [
+            f"{row.layer} {row.concept} ({row.share:.1%}{'' if row.removed else ', not removed'})"
+            for row in lost.itertuples()
+        ]
+        lines.append({"criterion": criterion, "lost": ", ".join(said) or "none"})
+    return as_markdown(pd.DataFrame(lines, columns=["criterion", "lost"]))
+
+
 def of(table: pd.DataFrame, **values: str) -> pd.DataFrame:
     """Return the rows that have these values."""
     return table[(table[list(values)] == pd.Series(values)).all(axis=1)]

@@ -252,6 +252,10 @@ def test_concepts_of_the_unpruned_network_are_followed_to_the_last_step(complete
     assert changes[["share_kept", "share_moved", "share_lost"]].sum(axis=1).tolist() == pytest.approx(
         [1] * len(changes)
     )
+    fates = pd.read_csv(complete.folder / "metrics/concepts/fates.csv").groupby(["criterion", "layer", "fate"]).size()
+    for (criterion, layer), row in changes.set_index(["criterion", "layer"]).iterrows():
+        found = {fate: fates.get((criterion, layer, fate), 0) for fate in ("kept", "moved", "lost", "silent", "gained")}
+        assert found == row[list(found)].to_dict()
     for criterion, of_chain in changes.groupby("criterion"):
         widths = json.loads(complete.read(f"models/pruned/{criterion}/seed0/step2.plan.json"))["layers"]
         assert of_chain.set_index("layer")["left"].to_dict() == {layer: each["after"] for layer, each in widths.items()}
