@@ -73,8 +73,12 @@ sensitivity: $(READY)  ## how much each layer alone can lose (metrics/sensitivit
 results-toy: $(READY)  ## export the toy study to docs/results-toy.md
 	@python -m stages.study export toy --of toy
 
-results-%: $(READY)  ## export the study's small results to docs/results/%, with a page: docs/results-%.md
+prototypes-%: $(READY)  ## add the study's ProtoPNets, as %, to docs/results-prototypes.md
+	@python -m stages.study export $* --of prototypes
+
+results-%: $(READY)  ## export the study's small results to docs/results/%, with a page: docs/results-%.md, and a line in README.md
 	@python -m stages.study export $*
+	@python -m stages.study overview
 
 bench-jobs: $(READY)  ## two jobs of one thread at a time against one of two (needs a finished study)
 	@python -m benchmarks.jobs

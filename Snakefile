@@ -58,7 +58,7 @@ LAST = expand(f"{PRUNED}.safetensors", step=STEPS[-1], allow_missing=True)
 PLOTS = expand("metrics/plots/{name}.svg", name=["accuracy", "balanced_accuracy", "layers", "training"])
 COMPARISON = ["levels", "areas", "pairs", "stability", "levels_latency", "areas_latency", "pairs_latency"]
 FEW_SHOT_COMPARISON = expand("metrics/few_shot/{name}.csv", name=["levels", "areas", "pairs"])
-SAFETY = ["classes", "subgroups", "confusion", "reliability", "flips"]
+SAFETY = ["classes", "subgroups", "subgroup_classes", "confusion", "reliability", "flips"]
 METRICS = ["baseline.json", "summary.json", "pruning.csv", "layers.csv", "history.csv", "chains.csv", "latency.csv"]
 
 

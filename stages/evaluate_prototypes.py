@@ -24,7 +24,7 @@ from stages.errors import InputError
 from stages.files import replacing, replacing_folder, write_json
 from stages.measuring import measured
 from stages.names import Identity, file_name
-from stages.networks import checkpoint
+from stages.networks import checkpoint, projection
 from stages.networks.checkpoint import Architecture
 from stages.networks.projection import box, deviation, distinct, enlarged, nearest_patches
 from stages.networks.protopnet import ProtoPNet
@@ -59,10 +59,10 @@ def main() -> None:
     data = store.load(arguments.data)
     rows = []
     for path in [arguments.classifier, *arguments.checkpoints]:
-        network, architecture = checkpoint.load(path)
+        name = "classifier" if path == arguments.classifier else path.stem
+        network, architecture = checkpoint.load(path) if name == "classifier" else projection.load(path, data)
         if architecture.classes != data.classes:
             raise InputError(f"{path}: its classes are not those of {arguments.data}")
-        name = path.stem if architecture.prototypes else "classifier"
         identity = Identity("prototypes", arguments.seed, 0, name)
         found, _ = measured(identity, network.to(where), architecture, data, params.evaluate.batch_size)
         about = {"seed": arguments.seed, "network": name} | {

@@ -17,7 +17,7 @@ from stages.errors import InputError, naming
 from stages.files import replacing
 from stages.names import file_name
 from stages.params import OF_THE_USER, Params, load
-from stages.reporting import page, tables, verdicts
+from stages.reporting import page, prototypes, tables, verdicts
 
 PACKAGES = ("torch", "torchvision", "zennit", "torch-pruning", "ptflops", "snakemake", "dvc")
 CLASSES_SHOWN = 3
@@ -58,7 +58,7 @@ def main() -> None:
             page.markdown(tables.ends_markdown(_read(metrics / "chains.csv"))),
         ],
         "Time": [
-            page.markdown("Size, and milliseconds a forward pass, at the last step:"),
+            page.markdown("Size, and milliseconds a forward pass, at the last step, beside what MACs promise:"),
             page.markdown(tables.latency_markdown(table, _read(metrics / "latency.csv"))),
         ],
         "Training of the unpruned networks": [
@@ -203,6 +203,9 @@ def _prototypes(metrics: Path, params: Params, data: dict) -> list[str]:
         _page(metrics / "prototypes/page.md"),
         page.markdown(f"Seed {params.seeds[0]}; every class is in `{pictures}`."),
     ]
+    told = {
+        each["class"]: each for each in reversed(_described(pictures / "explanations.json"))
+    }  # the first of a class
     for number, name in enumerate(data["classes"][:CLASSES_SHOWN]):
         stem = file_name(name)
         captions = {
@@ -210,6 +213,10 @@ def _prototypes(metrics: Path, params: Params, data: dict) -> list[str]:
             f"prototypes/{stem}.png": f"{name}: its prototypes in their training images, and what there is like them.",
         }
         figures = [page.figure(pictures / file, caption) for file, caption in captions.items()]
+        if name in told:
+            words = f"What each of them adds to the logit of each class, for image {told[name]['image']}:"
+            added = prototypes.contributions_markdown(told[name], data["classes"])
+            figures.insert(1, page.markdown(f"{words}\n\n{added}"))
         blocks += figures if not number else [page.folded(f"Prototypes of {name}", "".join(figures))]
     return blocks
 
@@ -243,7 +250,7 @@ def _described(path: Path) -> dict:
     try:
         return json.loads(path.read_text())
     except (OSError, ValueError) as error:
-        raise InputError(f"{path}: not a description of prepared data: {error}") from None
+        raise InputError(f"{path}: not what the stage before it writes: {error}") from None
 
 
 if __name__ == "__main__":

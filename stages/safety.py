@@ -41,6 +41,7 @@ def main() -> None:
         made = {
             "classes": safety.by_class(labels, probabilities, names),
             "subgroups": safety.by_subgroup(labels, predicted, subgroups, len(names)),
+            "subgroup_classes": safety.by_subgroup_and_class(labels, probabilities, subgroups, names),
             "reliability": pd.DataFrame(reliability(labels, probabilities)).rename_axis("bin").reset_index(),
             "confusion": safety.confusions(labels, predicted, names),
         }
@@ -53,8 +54,10 @@ def main() -> None:
                 rows.insert(0, column, value)
             found[name].append(rows)
     made = {name: pd.concat(parts, ignore_index=True) for name, parts in found.items()}
-    made["classes"] = safety.with_change(made["classes"], ["class"], "recall")
-    made["subgroups"] = safety.with_change(made["subgroups"], ["subgroup", "value"], "accuracy")
+    of_subgroups = ["subgroup", "value"]
+    made["classes"] = safety.with_change(made["classes"], ["class"], safety.MEASURES)
+    made["subgroups"] = safety.with_change(made["subgroups"], of_subgroups, ["accuracy", "balanced_accuracy"])
+    made["subgroup_classes"] = safety.with_change(made["subgroup_classes"], [*of_subgroups, "class"], safety.MEASURES)
     for name, rows in made.items():
         with replacing(arguments.folder / f"{name}.csv") as temporary:
             rows.to_csv(temporary, index=False, float_format="%.6g")
@@ -77,6 +80,8 @@ def page(classes: pd.DataFrame, subgroups: pd.DataFrame, flips: pd.DataFrame) ->
     parts = [
         "Recall of each class less that of the unpruned network:",
         tables.changes_markdown(classes, "class", "recall_change"),
+        "The class that is recognised worst, and the one that lost most (recall, and its change):",
+        tables.worst_class_markdown(classes),
     ]
     if (subgroups["images"] >= tables.SUBGROUP).any():
         parts += [

@@ -9,6 +9,7 @@ By hand::
     python -m stages.study free             # deletes networks from the work folder that models.keep does not keep
     python -m stages.study export NAME      # its small results to docs/results/NAME, a page to docs/results-NAME.md
     python -m stages.study export NAME --of toy       # the same for toy, curves, sensitivity; for prototypes alone
+    python -m stages.study overview         # what all exported studies say, between its marks in README.md
 """
 
 import json
@@ -29,13 +30,16 @@ TABLE = Path("metrics/pruning.csv")
 MODELS = Path("models/pruned")
 PROTOTYPES = "prototypes"
 PICTURED_CLASSES = 2  # of prototypes, in what is exported
+RESULTS = Path("docs/results")
+README = Path("README.md")
+OVERVIEW = "<!-- overview -->\n", "<!-- end of overview -->\n"
 
 
 def main() -> None:
     """Run one of the commands."""
     parser = command.Parser(prog="python -m stages.study", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True, parser_class=command.Parser)
-    for function in (check, status, table, size, free):
+    for function in (check, status, table, size, free, overview):
         commands.add_parser(function.__name__).set_defaults(function=lambda _, function=function: function())
     exporter = commands.add_parser("export")
     exporter.add_argument("name")
@@ -117,6 +121,42 @@ def free() -> None:
         print(f"{disk.free(run.work_folder() / 'prune', keep) / 1e6:,.1f} MB are free again (models.keep: {keep})")
 
 
+def overview() -> None:
+    """Write what all exported studies say at half of the MACs between the marks of README.md.
+
+    Raises
+    ------
+    InputError
+        README.md has no marks, or no study was exported.
+    """
+    import pandas as pd
+    from ruamel.yaml import YAML
+
+    from stages.reporting import overview
+
+    before, start, rest = README.read_text().partition(OVERVIEW[0])
+    _, end, after = rest.partition(OVERVIEW[1])
+    if not end:
+        raise InputError(f"{README}: has no lines {OVERVIEW[0].strip()} and {OVERVIEW[1].strip()} to write between")
+    found = []
+    for folder in sorted(pairs.parent for pairs in RESULTS.glob("*/pairs.csv")):
+        few_shot = folder / "few_shot.csv"
+        found.append(
+            overview.lines(
+                f"[{folder.name}]({RESULTS}-{folder.name}.md)",
+                YAML(typ="safe").load((folder / "params.yaml").read_text()),
+                pd.read_csv(folder / "pruning.csv"),
+                pd.read_csv(folder / "pairs.csv"),
+                pd.read_csv(few_shot) if few_shot.exists() else None,
+            )
+        )
+    if not found:
+        raise InputError(f"{RESULTS}: has no study; `make results-NAME` exports one")
+    with replacing(README) as temporary:
+        temporary.write_text(f"{before}{start}\n{overview.page(found)}\n\n{end}{after}")
+    print(f"{README}: {len(found)} studies")
+
+
 def export(name: str, part: str | None) -> None:
     """Export the study, a target beside it, or its prototypes."""
     if part in run.BESIDE:
@@ -137,11 +177,13 @@ def export_study(name: str) -> None:
     """
     import pandas as pd
 
-    from stages.reporting import tables
+    from stages.reporting import tables, verdicts
 
     rows = _rows()
     _refuse_outdated()
     metrics = Path("metrics")
+    compared = [pd.read_csv(metrics / f"comparison/{name}.csv") for name in ("levels", "pairs", "stability")]
+    criteria = [name for name in rows["criterion"].unique() if name != "baseline"]
     small = (
         "*.json",
         "*.csv",
@@ -155,8 +197,11 @@ def export_study(name: str) -> None:
     )
     files = [path for kind in small for path in metrics.glob(kind)]
     page = [
+        *verdicts.sentences(*compared, criteria),
         tables.title(rows),
         tables.markdown(rows),
+        "Less the unpruned network:",
+        tables.difference_markdown(rows),
         tables.majority(json.loads(run.PREPARED.read_text())["counts"]["test"]),
         *filter(None, [published.beside(rows, published.of(load(run.PARAMS).data.source))]),
         "Recall of each class:",
@@ -185,7 +230,10 @@ def export_study(name: str) -> None:
 
 
 def export_prototypes(name: str) -> None:
-    """Do as `export_study` for the ProtoPNets of the study alone, with pictures of some classes."""
+    """Do as `export_study` for the ProtoPNets of the study alone, with pictures of some classes.
+
+    All studies whose ProtoPNets were exported share a page, docs/results-prototypes.md.
+    """
     import pandas as pd
 
     from stages.reporting import tables
@@ -198,7 +246,7 @@ def export_prototypes(name: str) -> None:
     if not len(pd.read_csv(files[0])):
         raise InputError(f"{files[0]}: has no ProtoPNets; prototypes.per_class in {run.PARAMS} asks for them")
     files.append(metrics / "prototypes/prototypes.svg")
-    page += ["![balanced accuracy of ProtoPNets beside filter pruning](prototypes.svg)", "## Pictures"]
+    page += ["![balanced accuracy of ProtoPNets beside filter pruning](prototypes.svg)"]
     data = json.loads(run.PREPARED.read_text())
     for of_class in data["classes"][:PICTURED_CLASSES]:
         stem = file_name(of_class)
@@ -210,7 +258,14 @@ def export_prototypes(name: str) -> None:
             f"![why a {of_class} is called so](<{stem}.1.png>)",
         ]
     said = f"ProtoPNets on the backbones of {rows['seed'].nunique()} unpruned networks, test split."
-    _export(name, "dvc repro", files, [said, tables.majority(data["counts"]["test"]), *page])
+    folder, file = RESULTS / PROTOTYPES / name, Path(f"{RESULTS}-{PROTOTYPES}.md")
+    text = _exported(folder, "dvc repro", files, [said, tables.majority(data["counts"]["test"]), *page])
+    (folder / "page.md").write_text(text)
+    parts = [f"## {path.parent.name}\n\n{_linked(path.read_text(), path.parent)}"
+             for path in sorted(folder.parent.glob("*/page.md"))]  # fmt: skip
+    with replacing(file) as temporary:
+        temporary.write_text("\n".join(["# Results: prototypes\n", *parts]))
+    print(file)
 
 
 def export_target(name: str, target: str) -> None:
@@ -244,9 +299,17 @@ def _is_up_to_date(target: str) -> bool:
 
 
 def _export(name: str, command_line: str, files: list[Path], page: list[str]) -> None:
+    folder, file = RESULTS / name, Path(f"{RESULTS}-{name}.md")
+    text = _exported(folder, command_line, files, page)
+    with replacing(file) as temporary:
+        temporary.write_text(f"# Results: {name}\n\n{_linked(text, folder)}")
+    print(file)
+
+
+def _exported(folder: Path, command_line: str, files: list[Path], page: list[str]) -> str:
+    """Copy files, the parameters and the page's tables to a folder; return the page, headed by what made it."""
     from stages.reporting import tables
 
-    folder, file = Path("docs/results") / name, Path(f"docs/results-{name}.md")
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     for source in [run.PARAMS, *files]:
@@ -256,11 +319,14 @@ def _export(name: str, command_line: str, files: list[Path], page: list[str]) ->
         f"Made at commit {provenance.commit()} by `{command_line}`, with "
         f"[these parameters](params.yaml), on {_processor()} (Python {platform.python_version()}, {packages})."
     )
-    text = "\n\n".join([f"# Results: {name}", head, *page]) + "\n"
+    text = "\n\n".join([head, *page]) + "\n"
     (folder / "tables.tex").write_text(tables.as_latex(text))
-    with replacing(file) as temporary:
-        temporary.write_text(re.sub(r"\]\((<?)", rf"](\1results/{name}/", text))
-    print(file)
+    return text
+
+
+def _linked(text: str, folder: Path) -> str:
+    """Return a page of docs with links to files of a folder below docs/results."""
+    return re.sub(r"\]\((<?)", rf"](\1{folder.relative_to(RESULTS.parent)}/", text)
 
 
 def _refuse_outdated() -> None:

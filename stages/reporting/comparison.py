@@ -54,6 +54,23 @@ def mixture(left: np.ndarray, share: float) -> np.ndarray | None:
     return weights.clip(0, 1)
 
 
+def at_macs(rows: pd.DataFrame, macs: float, phase: str, metric: str) -> dict[str, float]:
+    """Return a metric of each criterion's chain where it has so many MACs, interpolated; NaN: it never does.
+
+    Parameters
+    ----------
+    rows : DataFrame
+        Of metrics/pruning.csv or few_shot.csv, of one seed.
+    phase : {"pruned", "finetuned"}
+    """
+    whole, found = rows[rows["phase"] == "baseline"].head(1), {}
+    for criterion, chain in rows[rows["phase"] == phase].groupby("criterion", sort=False):
+        steps = pd.concat([whole, chain.sort_values("step")])
+        weights = mixture(steps["macs"].to_numpy(float), macs)
+        found[criterion] = np.nan if weights is None else weights @ steps[metric]
+    return found
+
+
 def image_weights(labels: np.ndarray, metric: str) -> np.ndarray:
     """Return what each image counts (float, N; sum 1): alike for accuracy, each class alike for balanced accuracy."""
     if metric == "accuracy":

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 
 from stages.reporting import tables
-from stages.reporting.comparison import mixture, seeds_interval
+from stages.reporting.comparison import at_macs, seeds_interval
 
 WORDS = {
     "classifier": "unpruned classifier",
@@ -12,7 +12,8 @@ WORDS = {
     "pruned": "less prototypes",
     "tuned": "less prototypes, last layer tuned",
 }
-ENOUGH = 0.005  # of balanced accuracy that pruning prototypes may cost
+ENOUGH = 0.005  # of balanced accuracy that pruning prototypes may cost, where so many are gone:
+QUARTER = 0.25
 
 
 def in_words(network: str) -> str:
@@ -26,11 +27,10 @@ def sentences(rows: pd.DataFrame) -> list[str]:
     accuracy, prototypes = of_seed["balanced_accuracy"], of_seed["prototypes"]
     gone = 1 - (prototypes["tuned"] / prototypes["trained"]).mean()
     right_after, in_the_end = (accuracy[name] - accuracy["trained"] for name in ("pruned", "tuned"))
-    verdict = "no more than" if in_the_end.mean() >= -ENOUGH else "more than"
     found = [
         f"Without {gone:.0%} of its prototypes ({prototypes['tuned'].mean():.0f} of {prototypes['trained'].mean():.0f} "
         f"are left) the balanced accuracy of the ProtoPNet changes by {_points(right_after)} right after, and by "
-        f"{_points(in_the_end)} once the last layer is tuned: a loss of {verdict} {100 * ENOUGH:.1f} points.",
+        f"{_points(in_the_end)} once the last layer is tuned. {_target(gone, in_the_end)}",
         f"Projected, it is {_points(accuracy['trained'] - accuracy['classifier'])} from the classifier whose backbone "
         f"it took, at {(of_seed['macs']['trained'] / of_seed['macs']['classifier']).mean():.0%} of its MACs.",
     ]
@@ -41,6 +41,36 @@ def sentences(rows: pd.DataFrame) -> list[str]:
             f"by another {_points(accuracy[criterion] - accuracy['tuned'])}."
         )
     return found
+
+
+def _target(gone: float, changes: pd.Series) -> str:
+    """Return whether a quarter of the prototypes went at a loss of half a point at most, as a sentence."""
+    said = f"That a quarter of the prototypes can go at a loss of {100 * ENOUGH:.1f} points at most"
+    low, _ = seeds_interval(changes.to_numpy(float))
+    if gone < QUARTER:
+        return f"{said} is not shown: {gone:.0%} went."
+    if changes.mean() < -ENOUGH:
+        return f"{said} is false here."
+    if np.isnan(low):
+        return f"{said} is true of this seed."
+    certain = "the interval's lower end too" if low >= -ENOUGH else "the interval reaches further down"
+    return f"{said} is true in the mean of these seeds; {certain}."
+
+
+def contributions_markdown(told: dict, classes: list[str]) -> str:
+    """Return what the strongest prototypes add to the logit of each class, as Markdown.
+
+    Parameters
+    ----------
+    told : dict
+        Of `explanations.json`: one image.
+    """
+    rows = [
+        {"prototype": f"{each['prototype']} ({each['of_class']})", "similarity": f"{each['similarity']:.2f}"}
+        | {name: f"{each['contributions'][name]:+.2f}" for name in classes}
+        for each in told["strongest"]
+    ]
+    return tables.as_markdown(pd.DataFrame(rows))
 
 
 def markdown(rows: pd.DataFrame, pruning: pd.DataFrame) -> str:
@@ -100,9 +130,10 @@ def beside_markdown(rows: pd.DataFrame, pruning: pd.DataFrame) -> str:
     pruning : DataFrame
         metrics/pruning.csv; balanced accuracy after fine-tuning, interpolated between the steps of a chain.
     """
-    lines = []
+    lines, pruning = [], tables.effective(pruning)
     for network, of_network in rows[rows["prototypes"].notna()].groupby("network", sort=False):
-        found = pd.DataFrame([_at_size(pruning, row) for row in of_network.itertuples()])
+        of_seeds = [(pruning[pruning["seed"] == row.seed], row.macs) for row in of_network.itertuples()]
+        found = pd.DataFrame([at_macs(of_seed, macs, "finetuned", "balanced_accuracy") for of_seed, macs in of_seeds])
         own, macs = of_network["balanced_accuracy"].mean(), of_network["macs"].mean()
         reached = found.mean().dropna()
         line = {"network": in_words(network), "MACs": f"{macs:,.0f}", "balanced accuracy": f"{own:.4f}"}
@@ -125,17 +156,6 @@ def removed_markdown(plans: dict[int, dict]) -> str:
         ", ".join(sorted({rule for rules in group["removed_by"] for rule in rules})) for _, group in of_class
     ]
     return tables.as_markdown(shown.round(1))
-
-
-def _at_size(pruning: pd.DataFrame, row) -> dict[str, float]:
-    """Return the balanced accuracy of each criterion's chain of a seed at the MACs of a row; NaN beyond its end."""
-    of_seed = tables.effective(pruning[pruning["seed"] == row.seed])
-    whole, found = of_seed[of_seed["criterion"] == "baseline"], {}
-    for criterion, chain in of_seed[of_seed["phase"] == "finetuned"].groupby("criterion", sort=False):
-        steps = pd.concat([whole, chain.sort_values("step")])
-        weights = mixture(steps["macs"].to_numpy(float), row.macs)
-        found[criterion] = np.nan if weights is None else weights @ steps["balanced_accuracy"]
-    return found
 
 
 def _of_classifier(rows: pd.DataFrame, column: str) -> pd.Series:

@@ -5,18 +5,48 @@ import pandas as pd
 
 from stages.reporting.metrics import balanced_accuracy
 
+MEASURES = ["recall", "precision", "f1", "specificity", "auroc"]  # of a class against the rest
+RESAMPLES = 1000  # of the interval of F1
+Z = 1.959963984540054  # of a 95 % interval
 QUANTILES = 4  # parts into which a subgroup of many numbers, such as age, is divided
 DISTINCT = 8  # values of a number that need no dividing
 
 
 def wilson(hits: np.ndarray, trials: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return the 95 % score intervals of proportions (Wilson, 1927); NaN without trials."""
-    z = 1.959963984540054
     with np.errstate(invalid="ignore", divide="ignore"):
         share = hits / trials
-        centre = (share + z**2 / (2 * trials)) / (1 + z**2 / trials)
-        half = z / (1 + z**2 / trials) * np.sqrt(share * (1 - share) / trials + z**2 / (4 * trials**2))
+        centre = (share + Z**2 / (2 * trials)) / (1 + Z**2 / trials)
+        half = Z / (1 + Z**2 / trials) * np.sqrt(share * (1 - share) / trials + Z**2 / (4 * trials**2))
     return centre - half, centre + half
+
+
+def auroc_interval(auroc: np.ndarray, images: np.ndarray, others: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the 95 % intervals of areas under ROC curves (Hanley & McNeil, 1982, equation 1), within 0 and 1."""
+    with np.errstate(invalid="ignore", divide="ignore"):
+        both, ranked = auroc / (2 - auroc), 2 * auroc**2 / (1 + auroc)  # Q1 and Q2 there
+        variance = auroc * (1 - auroc) + (images - 1) * (both - auroc**2) + (others - 1) * (ranked - auroc**2)
+        half = Z * np.sqrt(variance / (images * others))
+    return np.clip(auroc - half, 0, 1), np.clip(auroc + half, 0, 1)
+
+
+def f1_interval(hits: int, missed: int, wrong: int, others: int) -> tuple[float, float]:
+    """Return the 95 % percentile interval of F1 by a bootstrap over images, which the four counts stand for.
+
+    Parameters
+    ----------
+    hits, missed : int
+        Images of the class that were called so, and that were not.
+    wrong, others : int
+        Images of other classes that were called so, and that were not.
+    """
+    if not hits + missed + wrong:
+        return np.nan, np.nan
+    counts = np.array([hits, missed, wrong, others])
+    drawn = np.random.default_rng(0).multinomial(counts.sum(), counts / counts.sum(), RESAMPLES)
+    relevant = 2 * drawn[:, 0] + drawn[:, 1] + drawn[:, 2]
+    low, high = np.quantile(2 * drawn[relevant > 0, 0] / relevant[relevant > 0], [0.025, 0.975])
+    return low, high
 
 
 def confusion(labels: np.ndarray, predicted: np.ndarray, classes: int) -> np.ndarray:
@@ -44,27 +74,52 @@ def by_class(labels: np.ndarray, probabilities: np.ndarray, names: list[str]) ->
     Returns
     -------
     DataFrame
-        class, images, recall with its 95 % interval (low, high), precision, f1, specificity, auroc; fractions, NaN
-        where there is nothing to count.
+        class, images; recall, precision, f1, specificity, auroc: fractions, each followed by its 95 % interval
+        (`recall_low`, `recall_high`, …), NaN where there is nothing to count.
     """
     from sklearn.metrics import roc_auc_score
 
     matrix = confusion(labels, probabilities.argmax(axis=1), len(names))
     hits, images, chosen = matrix.diagonal(), matrix.sum(axis=1), matrix.sum(axis=0)
-    others = len(labels) - images
-    low, high = wilson(hits, images)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        measures = {
-            "recall": hits / images,
-            "low": low,
-            "high": high,
-            "precision": hits / chosen,
-            "f1": 2 * hits / (images + chosen),
-            "specificity": 1 - (chosen - hits) / others,
-        }
+    others, wrong = len(labels) - images, chosen - hits
     both = (images > 0) & (others > 0)
-    auroc = [roc_auc_score(labels == n, probabilities[:, n]) if both[n] else np.nan for n in range(len(names))]
-    return pd.DataFrame({"class": names, "images": images} | measures | {"auroc": auroc})
+    auroc = np.array(
+        [roc_auc_score(labels == n, probabilities[:, n]) if both[n] else np.nan for n in range(len(names))]
+    )
+    f1 = np.array([f1_interval(*each) for each in zip(hits, images - hits, wrong, others - wrong, strict=True)]).T
+    with np.errstate(invalid="ignore", divide="ignore"):
+        found = {
+            "recall": (hits / images, *wilson(hits, images)),
+            "precision": (hits / chosen, *wilson(hits, chosen)),
+            "f1": (2 * hits / (images + chosen), *f1),
+            "specificity": (1 - wrong / others, *wilson(others - wrong, others)),
+            "auroc": (auroc, *auroc_interval(auroc, images, others)),
+        }
+    columns = {f"{name}{end}": values for name in MEASURES
+               for end, values in zip(("", "_low", "_high"), found[name], strict=True)}  # fmt: skip
+    return pd.DataFrame({"class": names, "images": images} | columns)
+
+
+def by_subgroup_and_class(
+    labels: np.ndarray, probabilities: np.ndarray, subgroups: pd.DataFrame, names: list[str]
+) -> pd.DataFrame:
+    """Return the rows of `by_class` within each value of each subgroup: subgroup, value, class, …; absent classes not.
+
+    Parameters
+    ----------
+    subgroups : DataFrame, N rows
+        As in `by_subgroup`.
+    """
+    parts = []
+    for name in subgroups:
+        values = divided(subgroups[name])
+        for value in sorted(set(values)):
+            here = values == value
+            rows = by_class(labels[here], probabilities[here], names).query("images > 0")
+            parts.append(rows.assign(subgroup=name, value=value))
+    empty = by_class(labels[:0], probabilities[:0], names)[:0].assign(subgroup="", value="")
+    rows = pd.concat([empty, *parts], ignore_index=True) if parts else empty
+    return rows[["subgroup", "value", *rows.columns.drop(["subgroup", "value"])]]
 
 
 def by_subgroup(labels: np.ndarray, predicted: np.ndarray, subgroups: pd.DataFrame, classes: int) -> pd.DataFrame:
@@ -168,14 +223,14 @@ def most_lost(flips: pd.DataFrame, shown: int) -> pd.DataFrame:
     return chosen.drop(columns="loss").astype({"criterion": str}).reset_index(drop=True)
 
 
-def with_change(rows: pd.DataFrame, keys: list[str], measure: str) -> pd.DataFrame:
+def with_change(rows: pd.DataFrame, keys: list[str], measures: list[str]) -> pd.DataFrame:
     """Return the rows with `<measure>_change`, the difference to the unpruned network of the same seed.
 
     Parameters
     ----------
     rows : DataFrame
-        criterion (`baseline`: unpruned), seed, the keys, the measure.
+        criterion (`baseline`: unpruned), seed, the keys, the measures.
     """
-    unpruned = rows[rows["criterion"] == "baseline"].set_index(["seed", *keys])[measure]
+    unpruned = rows[rows["criterion"] == "baseline"].set_index(["seed", *keys])[measures]
     before = unpruned.reindex(pd.MultiIndex.from_frame(rows[["seed", *keys]])).to_numpy()
-    return rows.assign(**{f"{measure}_change": rows[measure] - before})
+    return rows.assign(**(rows[measures] - before).add_suffix("_change"))

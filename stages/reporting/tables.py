@@ -147,9 +147,10 @@ def classes_markdown(table: pd.DataFrame) -> str:
 
 
 def latency_markdown(table: pd.DataFrame, latency: pd.DataFrame) -> str:
-    """Return sizes and milliseconds a forward pass (mean over seeds of medians) at the last step, as a Markdown table.
+    """Return sizes and milliseconds a forward pass at the last step as a Markdown table, beside what MACs promise.
 
-    Sizes are those of the tensors, and of masked networks also those without what is masked.
+    Means and standard deviations over seeds (of medians). Sizes are those of the tensors, and of masked networks also
+    those without what is masked. Behind a time stands what it makes of the unpruned network's speed.
 
     Parameters
     ----------
@@ -157,11 +158,19 @@ def latency_markdown(table: pd.DataFrame, latency: pd.DataFrame) -> str:
         criterion, seed, step, batch, milliseconds.
     """
     names = [name for name in [*SIZES, *(f"{EFFECTIVE}{size}" for size in SIZES)] if name in table]
-    sizes = _unpruned_and_last(table).groupby("criterion", sort=False)[names].mean().map("{:,.0f}".format)
-    sizes.columns = [name.replace("_", " ") for name in names]
+    groups = _unpruned_and_last(table).groupby("criterion", sort=False)[names]
+    means, deviations = groups.mean(), groups.std()
+    texts = pd.DataFrame({name.replace("_", " "): spread(means[name], deviations[name], digits=0) for name in names})
+    texts["MACs, times fewer"] = (means.loc["unpruned", "macs"] / means["macs"]).map("{:.2f}".format)
     latency = at_the_end(latency).replace({"criterion": {"baseline": "unpruned"}})
-    times = latency.groupby(["criterion", "batch"])["milliseconds"].mean().unstack().map("{:.2f}".format)
-    return _with_criterion(sizes.join(times.add_prefix("ms, batch of ")))
+    for batch, rows in latency.groupby("batch"):
+        times = rows.groupby("criterion")["milliseconds"]
+        mean = times.mean()
+        faster = (mean["unpruned"] / mean).map(" ({:.2f} times the speed)".format)
+        texts[f"ms, batch of {batch}"] = spread(mean, times.std(), digits=2) + faster.where(
+            mean.index != "unpruned", ""
+        )
+    return _with_criterion(texts)
 
 
 def comparison_markdown(
@@ -257,6 +266,25 @@ def changes_markdown(rows: pd.DataFrame, key: str, measure: str) -> str:
     texts = texts.where(spread.isna(), texts + " ± " + spread.map("{:.3f}".format))
     wide = texts.unstack().loc[rows["criterion"].unique(), rows[key].unique()]
     return _with_criterion(wide.rename_axis(columns=None))
+
+
+def worst_class_markdown(classes: pd.DataFrame) -> str:
+    """Return, for each criterion, the class of lowest recall and that which lost most, means over seeds, as Markdown.
+
+    Parameters
+    ----------
+    classes : DataFrame
+        criterion, class, recall, recall_change; one step of each chain.
+    """
+    means = classes.groupby(["criterion", "class"], sort=False)[["recall", "recall_change"]].mean().dropna()
+    lines = []
+    for criterion, of_criterion in means.groupby("criterion", sort=False):
+        line = {"criterion": criterion}
+        for title, measure in (("worst", "recall"), ("lost most", "recall_change")):
+            row = of_criterion.loc[of_criterion[measure].idxmin()]
+            line[title] = f"{row.name[1]} {row['recall']:.3f} ({row['recall_change']:+.3f})"
+        lines.append(line)
+    return as_markdown(pd.DataFrame(lines))
 
 
 def worst_markdown(subgroups: pd.DataFrame, measure: str, shown: int = 3) -> str:
@@ -388,8 +416,8 @@ def _with_criterion(table: pd.DataFrame) -> str:
 
 def spread(mean: pd.Series, std: pd.Series, digits: int = 4, sign: str = "") -> pd.Series:
     """Return texts such as `0.8715 ± 0.0020`, or without a standard deviation `0.8715`."""
-    texts = mean.map(f"{{:{sign}.{digits}f}}".format)
-    return texts.where(std.isna(), texts + " ± " + std.map(f"{{:.{digits}f}}".format))
+    texts = mean.map(f"{{:{sign},.{digits}f}}".format)
+    return texts.where(std.isna(), texts + " ± " + std.map(f"{{:,.{digits}f}}".format))
 
 
 def as_markdown(table: pd.DataFrame) -> str:

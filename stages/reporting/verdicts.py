@@ -4,9 +4,11 @@ import pandas as pd
 
 from stages.reporting import tables
 
+SHARE = 0.5  # of the MACs, where the winner is named
+
 
 def sentences(levels: pd.DataFrame, pairs: pd.DataFrame, stability: pd.DataFrame, criteria: list[str]) -> list[str]:
-    """Return who wins at the smallest size that all criteria reach, and whether LRP recovers more stably than weight.
+    """Return who wins at half of the MACs and at the least that all reach, and whether LRP recovers more stably.
 
     Parameters
     ----------
@@ -15,26 +17,32 @@ def sentences(levels: pd.DataFrame, pairs: pd.DataFrame, stability: pd.DataFrame
     criteria : list of str
         Of the study; those that reach no size at all are named.
     """
-    return [*_winner(levels, pairs, criteria), *_stability(stability)]
+    return [*_winners(levels, pairs, criteria), *_stability(stability)]
 
 
-def _winner(levels: pd.DataFrame, pairs: pd.DataFrame, criteria: list[str]) -> list[str]:
+def _winners(levels: pd.DataFrame, pairs: pd.DataFrame, criteria: list[str]) -> list[str]:
     levels, pairs = (tables.of(table, axis="macs", metric="balanced_accuracy", phase="finetuned")
                      for table in (levels, pairs))  # fmt: skip
     present = levels["criterion"].unique()
-    complete = levels.groupby("share")["criterion"].nunique()
-    complete = complete[complete == len(present)]
-    if complete.empty:
-        return []
-    share = complete.index.min()
+    reached = levels.groupby("share")["criterion"].nunique()
+    complete = reached[reached == len(present)].index
+    shares = sorted({share for share in (SHARE, complete.min()) if share in complete}, reverse=True)
+    said = [_winner(share, levels, pairs) for share in shares]
+    if said and (missing := [name for name in criteria if name not in set(present)]):
+        said.append(f"Ended before any of the sizes compared: {', '.join(missing)}.")
+    return said
+
+
+def _winner(share: float, levels: pd.DataFrame, pairs: pd.DataFrame) -> str:
     ranked = levels[levels["share"] == share].sort_values("mean", ascending=False, kind="stable")
     first = ranked.iloc[0]
     said = [
         f"After fine-tuning, where {share:.0%} of the MACs is left, {first['criterion']} has the highest balanced "
         f"accuracy: {first['mean']:.4f}, {first['difference']:+.4f} against the unpruned network."
     ]
-    if "lrp" in present and first["criterion"] != "lrp":
-        lrp = ranked[ranked["criterion"] == "lrp"].iloc[0]
+    lrp = ranked[ranked["criterion"] == "lrp"]
+    if len(lrp) and first["criterion"] != "lrp":
+        lrp = lrp.iloc[0]
         said.append(f"LRP has {lrp['mean']:.4f}, {lrp['mean'] - first['mean']:+.4f} against that.")
     others = tables.differences_to(pairs[pairs["share"] == share], first["criterion"])
     behind = others[(others["difference"] < 0) & (others["p_holm"] < tables.LEVEL)]["criterion"]
@@ -44,9 +52,7 @@ def _winner(levels: pd.DataFrame, pairs: pd.DataFrame, criteria: list[str]) -> l
             f"Clearly behind it, of these networks (corrected p < {tables.LEVEL}): {', '.join(behind) or 'none'}; "
             f"not to be told apart from it: {', '.join(level) or 'none'}."
         )
-    if missing := [name for name in criteria if name not in set(present)]:
-        said.append(f"Ended before any of the sizes compared: {', '.join(missing)}.")
-    return [" ".join(said)]
+    return " ".join(said)
 
 
 def _stability(stability: pd.DataFrame) -> list[str]:
