@@ -24,7 +24,7 @@ from stages import command, disk, provenance, published, run
 from stages.errors import InputError
 from stages.files import replacing
 from stages.names import file_name
-from stages.params import load
+from stages.params import Params, Weights, load
 
 TABLE = Path("metrics/pruning.csv")
 MODELS = Path("models/pruned")
@@ -197,6 +197,7 @@ def export_study(name: str) -> None:
     )
     files = [path for kind in small for path in metrics.glob(kind)]
     page = [
+        f"{tables.splits(pd.read_csv(run.PREPARED.with_name('index.csv')))} {_start(load(run.PARAMS))}",
         *verdicts.sentences(*compared, criteria),
         tables.title(rows),
         tables.markdown(rows),
@@ -227,6 +228,15 @@ def export_study(name: str) -> None:
         "![filters left in each layer](layers.svg)",
     ]
     _export(name, "dvc repro", files, page)
+
+
+def _start(params: Params) -> str:
+    """Return what the unpruned networks are, as a sentence."""
+    if params.train.checkpoint:
+        return f"The unpruned network is {params.train.checkpoint.path}."
+    weights = params.model.pretrained
+    known = {None: "random weights", "imagenet": "torchvision's weights of ImageNet"}
+    return f"The unpruned networks start from {weights.path if isinstance(weights, Weights) else known[weights]}."
 
 
 def export_prototypes(name: str) -> None:

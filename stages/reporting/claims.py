@@ -4,10 +4,12 @@ That lower layers are uniform and middle and upper ones decide, that concepts de
 relevance is centred was reported of a classifier of mitoses whose relevance was not conserved.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 
-from stages.names import outer_thirds
+from stages.names import PARTS, outer_thirds
 from stages.reporting.comparison import seeds_interval
 
 Graphs = dict[str, list[dict]]
@@ -27,6 +29,28 @@ def sentences(layers: pd.DataFrame, graphs: dict[int, Graphs]) -> list[str]:
     return [sentence for sentence in found if sentence]
 
 
+def upper_decide(harm: pd.DataFrame) -> list[str]:
+    """Return for each criterion how much more of the lower layers than of the upper can go at the same harm.
+
+    Parameters
+    ----------
+    harm : DataFrame
+        criterion, part (of `PARTS`), seed, rate: the lowest that costs so much; where none does, there is no row, and
+        all of the part's filters count as what can go.
+    """
+    lower, upper = PARTS
+    found = []
+    for criterion, of_criterion in harm.groupby("criterion", sort=False):
+        rates = of_criterion.pivot(index="seed", columns="part", values="rate").reindex(columns=PARTS).fillna(1.0)
+        difference = 100 * (rates[lower] - rates[upper])
+        found.append(
+            f"**Upper layers decide** (by {criterion}): the accuracy is lost at {rates[lower].mean():.0%} of the lower "
+            f"third's filters and at {rates[upper].mean():.0%} of the upper third's, a difference of "
+            f"{difference.mean():.0f} points{_over_seeds(difference, '{:.0f}')}. {verdict(difference)}"
+        )
+    return found
+
+
 def decisive(layers: pd.DataFrame) -> str:
     """Return what conservation says of layers that decide more than others."""
     reported = layers[layers["reported"]]
@@ -34,7 +58,7 @@ def decisive(layers: pd.DataFrame) -> str:
         "**Some layers decide more than others**: relevance cannot say so. All of it arrives at each of the "
         f"{reported['layer'].nunique()} layers reported, parallel branches together (at most "
         f"{reported['lost'].max():.1e} is lost or gained on the way); what a network loses without filters of its "
-        "lower or upper layers is asked by `make sensitivity`."
+        "lower or upper layers is asked by `make sensitivity`. As a claim on relevance it does not hold."
     )
 
 
@@ -46,7 +70,8 @@ def uniform(layers: pd.DataFrame) -> str:
     return (
         f"**Lower layers are uniform**: relevance is spread over {lower.mean():.0%} of the concepts of the lower third "
         f"of the layers (effective number by number), and over {upper.mean():.0%} of the upper third's; a difference "
-        f"of {100 * (lower - upper).mean():.0f} points{_over_seeds(100 * (lower - upper), '{:.0f}')}."
+        f"of {100 * (lower - upper).mean():.0f} points{_over_seeds(100 * (lower - upper), '{:.0f}')}. "
+        f"{verdict(lower - upper)}"
     )
 
 
@@ -73,7 +98,7 @@ def decomposed(layers: pd.DataFrame, graphs: dict[int, Graphs]) -> str:
     return (
         f"**Concepts decompose**: the one to three sub-concepts that the graphs name bring {np.mean(brought):.0%} of a "
         f"concept's relevance{_over_seeds(100 * np.array(brought), '{:.0f}')}, mean over {concepts} concepts; were all "
-        f"alike, as many would bring {np.mean(alike):.1%}."
+        f"alike, as many would bring {np.mean(alike):.1%}. {verdict(np.array(brought) - np.array(alike))}"
     )
 
 
@@ -87,7 +112,22 @@ def within(layers: pd.DataFrame) -> str:
     return (
         f"**Relevance lies in the region** of `concepts.region`: {inside.mean():.0%} of it"
         f"{_over_seeds(100 * inside, '{:.0f}')}, where the region is {area:.0%} of the image; by the interval over "
-        f"images more than its area in {above} of {len(told)} layers (each baseline's counted), less in {below}."
+        f"images more than its area in {above} of {len(told)} layers (each baseline's counted), less in {below}. "
+        f"{verdict(inside - area)}"
+    )
+
+
+def verdict(differences: Sequence[float]) -> str:
+    """Return whether a claim holds that says that these differences, one a seed, are positive."""
+    low, high = seeds_interval(np.asarray(differences))
+    if np.isnan(low):
+        return f"In this one network it {'holds' if np.mean(differences) > 0 else 'does not hold'}."
+    if low > 0:
+        return "It holds."
+    return (
+        "It does not hold."
+        if high < 0
+        else "Whether it holds, these networks do not show: the interval has both signs."
     )
 
 

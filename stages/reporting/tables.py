@@ -51,6 +51,22 @@ def baseline(table: pd.DataFrame) -> pd.Series:
     return table.loc[table["phase"] == "baseline"].drop(columns=["criterion", "seed", "step", "phase"]).mean()
 
 
+def splits(index: pd.DataFrame) -> str:
+    """Return of how many images and groups each split is, as a sentence.
+
+    Parameters
+    ----------
+    index : DataFrame
+        Of the prepared data: split and group.
+    """
+    counts = index.groupby("split")["group"].agg(["size", "nunique"])
+    said = [
+        f"{counts.loc[split, 'size']:,} images of {counts.loc[split, 'nunique']:,} groups {does}"
+        for split, does in (("train", "train"), ("val", "choose"), ("test", "test"))
+    ]
+    return f"{', '.join(said)}; no group (an image, lesion, slide or patient) is in two splits."
+
+
 def majority(counts: dict[str, int]) -> str:
     """Return what always naming the largest class would score.
 
@@ -405,7 +421,7 @@ def _last_step_in_words(table: pd.DataFrame) -> pd.DataFrame:
     texts = (groups[SIZES].mean() / baseline(table)[SIZES]).map("{:.1%}".format)
     cut = at_the_end(table[table["phase"] == "pruned"]).groupby("criterion")["accuracy"]
     texts["accuracy after the cut"] = spread(cut.mean(), cut.std())
-    for name in ("accuracy", "balanced_accuracy", "macro_f1"):
+    for name in ("accuracy", "balanced_accuracy", "macro_f1", "auroc"):
         texts[name.replace("_", " ")] = spread(groups[name].mean(), groups[name].std())
     return texts.fillna("").rename_axis(None)
 
