@@ -35,6 +35,7 @@ def main() -> None:
     table = _read(metrics / "pruning.csv")
     data = _described(arguments.data / "dataset.json")
     pairs, few_pairs = (_read(metrics / part / "pairs.csv") for part in ("comparison", "few_shot"))
+    introduction = _introduction(params, data, _read(arguments.data / "index.csv"))
     title = f"Pruning {params.model.name} on {_data_set(params)} by what it finds relevant"
     sections = {
         "The result": _result(metrics, table, data, pairs, few_pairs),
@@ -67,20 +68,18 @@ def main() -> None:
         "How to make it again": _again(arguments.params),
     }
     with replacing(arguments.report) as temporary:
-        temporary.write_text(page.assemble(title, _introduction(params, data), sections))
+        temporary.write_text(page.assemble(title, introduction, sections))
 
 
-def _introduction(params: Params, data: dict) -> str:
-    counts = {split: sum(of_class.values()) for split, of_class in data["counts"].items()}
+def _introduction(params: Params, data: dict, index: pd.DataFrame) -> str:
     seeds = f"{len(params.seeds)} seeds" if len(params.seeds) > 1 else "one seed"
     removed = {"physical": "removed physically", "mask": "masked (they stay, as zeros; sizes left are without them)"}
     text = (
         f"Filters of a trained {params.model.name} are scored by {', '.join(params.prune.criteria)}; the lowest are "
         f"{removed[params.prune.removal]}, the network is fine-tuned, {params.prune.steps} times. Which criterion "
         f"keeps most of what the network knew, at which size, and at whose cost? {len(data['classes'])} classes at "
-        f"{data['image_size']} pixels: {counts['train']:,} images train, {counts['val']:,} choose, "
-        f"{counts['test']:,} test. Metrics are those of the test split, but for the curves of training. "
-        f"{seeds[0].upper()}{seeds[1:]}."
+        f"{data['image_size']} pixels: {tables.splits(index)} Metrics are those of the test split, but for the curves "
+        f"of training. {seeds[0].upper()}{seeds[1:]}."
     )
     return page.markdown(text)
 
@@ -246,7 +245,7 @@ def _read(path: Path) -> pd.DataFrame:
         return pd.read_csv(path)
 
 
-def _described(path: Path) -> dict:
+def _described(path: Path) -> dict | list:
     try:
         return json.loads(path.read_text())
     except (OSError, ValueError) as error:

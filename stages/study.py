@@ -21,7 +21,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from stages import command, disk, provenance, published, run
-from stages.errors import InputError
+from stages.errors import InputError, naming
 from stages.files import replacing
 from stages.names import file_name
 from stages.params import Params, Weights, load
@@ -132,7 +132,7 @@ def overview() -> None:
     import pandas as pd
     from ruamel.yaml import YAML
 
-    from stages.reporting import overview
+    from stages.reporting import overview as studies
 
     before, start, rest = README.read_text().partition(OVERVIEW[0])
     _, end, after = rest.partition(OVERVIEW[1])
@@ -140,20 +140,16 @@ def overview() -> None:
         raise InputError(f"{README}: has no lines {OVERVIEW[0].strip()} and {OVERVIEW[1].strip()} to write between")
     found = []
     for folder in sorted(pairs.parent for pairs in RESULTS.glob("*/pairs.csv")):
-        few_shot = folder / "few_shot.csv"
-        found.append(
-            overview.lines(
-                f"[{folder.name}]({RESULTS}-{folder.name}.md)",
-                YAML(typ="safe").load((folder / "params.yaml").read_text()),
-                pd.read_csv(folder / "pruning.csv"),
-                pd.read_csv(folder / "pairs.csv"),
-                pd.read_csv(few_shot) if few_shot.exists() else None,
-            )
-        )
+        with naming(folder):
+            params = YAML(typ="safe").load((folder / "params.yaml").read_text())
+            pruning, compared = (pd.read_csv(folder / f"{name}.csv") for name in ("pruning", "pairs"))
+            few_shot = pd.read_csv(path) if (path := folder / "few_shot.csv").exists() else None
+        link = f"[{folder.name}]({RESULTS}-{folder.name}.md)"
+        found.append(studies.lines(link, params, pruning, compared, few_shot))
     if not found:
         raise InputError(f"{RESULTS}: has no study; `make results-NAME` exports one")
     with replacing(README) as temporary:
-        temporary.write_text(f"{before}{start}\n{overview.page(found)}\n\n{end}{after}")
+        temporary.write_text(f"{before}{start}\n{studies.page(found)}\n\n{end}{after}")
     print(f"{README}: {len(found)} studies")
 
 
@@ -309,6 +305,8 @@ def _is_up_to_date(target: str) -> bool:
 
 
 def _export(name: str, command_line: str, files: list[Path], page: list[str]) -> None:
+    if name == PROTOTYPES:
+        raise InputError(f"{name}: is what the ProtoPNets of all studies are exported to; take another name")
     folder, file = RESULTS / name, Path(f"{RESULTS}-{name}.md")
     text = _exported(folder, command_line, files, page)
     with replacing(file) as temporary:

@@ -29,23 +29,28 @@ def sentences(layers: pd.DataFrame, graphs: dict[int, Graphs]) -> list[str]:
     return [sentence for sentence in found if sentence]
 
 
-def upper_decide(harm: pd.DataFrame) -> list[str]:
+def upper_decide(harm: pd.DataFrame, seeds: Sequence[int]) -> list[str]:
     """Return for each criterion how much more of the lower layers than of the upper can go at the same harm.
 
     Parameters
     ----------
     harm : DataFrame
-        criterion, part (of `PARTS`), seed, rate: the lowest that costs so much; where none does, there is no row, and
+        criterion, part (of `PARTS`), seed, rate: the lowest that costs so much; where none does there is no row, and
         all of the part's filters count as what can go.
+    seeds : sequence of int
+        Of the networks that were pruned.
     """
     lower, upper = PARTS
     found = []
     for criterion, of_criterion in harm.groupby("criterion", sort=False):
-        rates = of_criterion.pivot(index="seed", columns="part", values="rate").reindex(columns=PARTS).fillna(1.0)
+        rates = of_criterion.pivot(index="seed", columns="part", values="rate").reindex(index=seeds, columns=PARTS)
+        never = rates.isna().to_numpy().sum()
+        rates = rates.fillna(1.0)
         difference = 100 * (rates[lower] - rates[upper])
+        note = f" ({never} of {rates.size} thirds never lost so much: all their filters are counted)" if never else ""
         found.append(
-            f"**Upper layers decide** (by {criterion}): the accuracy is lost at {rates[lower].mean():.0%} of the lower "
-            f"third's filters and at {rates[upper].mean():.0%} of the upper third's, a difference of "
+            f"**Upper layers decide** (by {criterion}): so much is lost where {rates[lower].mean():.0%} of the lower "
+            f"third's filters go, or {rates[upper].mean():.0%} of the upper third's{note}; a difference of "
             f"{difference.mean():.0f} points{_over_seeds(difference, '{:.0f}')}. {verdict(difference)}"
         )
     return found
@@ -125,9 +130,7 @@ def verdict(differences: Sequence[float]) -> str:
     if low > 0:
         return "It holds."
     return (
-        "It does not hold."
-        if high < 0
-        else "Whether it holds, these networks do not show: the interval has both signs."
+        "It does not hold." if high < 0 else "Whether it holds, these networks do not show: the interval includes zero."
     )
 
 

@@ -55,7 +55,7 @@ def mixture(left: np.ndarray, share: float) -> np.ndarray | None:
 
 
 def at_macs(rows: pd.DataFrame, macs: float, phase: str, metric: str) -> dict[str, float]:
-    """Return a metric of each criterion's chain where it has so many MACs, interpolated; NaN: it never does.
+    """Return a metric of each criterion's chain where it has so many MACs, interpolated; NaN: it never has.
 
     Parameters
     ----------
@@ -66,7 +66,8 @@ def at_macs(rows: pd.DataFrame, macs: float, phase: str, metric: str) -> dict[st
     whole, found = rows[rows["phase"] == "baseline"].head(1), {}
     for criterion, chain in rows[rows["phase"] == phase].groupby("criterion", sort=False):
         steps = pd.concat([whole, chain.sort_values("step")])
-        weights = mixture(steps["macs"].to_numpy(float), macs)
+        sizes = steps["macs"].to_numpy(float)
+        weights = mixture(sizes, macs) if macs <= sizes[0] else None
         found[criterion] = np.nan if weights is None else weights @ steps[metric]
     return found
 

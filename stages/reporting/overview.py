@@ -5,8 +5,8 @@ import pandas as pd
 from stages.params import OF_THE_USER
 from stages.reporting import tables
 from stages.reporting.comparison import at_macs
+from stages.reporting.verdicts import SHARE
 
-SHARE = 0.5  # of the unpruned network's MACs
 IMAGES = 10  # of each class, where few are all there is
 METRIC = "balanced_accuracy"
 TUNED = "After fine-tuning on all images that train"
@@ -36,7 +36,7 @@ def lines(study: str, params: dict, pruning: pd.DataFrame, pairs: pd.DataFrame, 
         "network": params["model"]["name"],
         "pixels": str(data["image_size"]),
         "seeds": str(len(params["seeds"])),
-        "sums of lrp": SUMS[params["prune"]["scores"]["reduction"]["lrp"]],
+        "sums of lrp": SUMS.get(params["prune"]["scores"].get("reduction", {}).get("lrp"), "–"),
     }
     to_random = tables.differences_to(
         tables.of(pairs, axis="macs", metric=METRIC, phase="finetuned", share=SHARE), "random"
@@ -55,8 +55,8 @@ def _sizes(rows: pd.DataFrame, phase: str) -> dict[str, str]:
     reached = pd.DataFrame(
         [at_macs(of_seed, SHARE * whole["macs"], phase, METRIC) for _, of_seed in rows.groupby("seed")]
     )
-    means = reached.mean(skipna=False).map("{:.3f}".format).replace("nan", "–")
-    return {"unpruned": f"{whole[METRIC]:.3f}"} | means.to_dict()
+    means = reached.mean(skipna=False).round(6).map("{:.3f}".format).replace("nan", "–")
+    return {"unpruned": f"{round(whole[METRIC], 6):.3f}"} | means.to_dict()
 
 
 def page(studies: list[dict]) -> str:

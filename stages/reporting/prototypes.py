@@ -48,7 +48,7 @@ def _target(gone: float, changes: pd.Series) -> str:
     said = f"That a quarter of the prototypes can go at a loss of {100 * ENOUGH:.1f} points at most"
     low, _ = seeds_interval(changes.to_numpy(float))
     if gone < QUARTER:
-        return f"{said} is not shown: {gone:.0%} went."
+        return f"{said} is not shown: {gone:.1%} went."
     if changes.mean() < -ENOUGH:
         return f"{said} is false here."
     if np.isnan(low):
@@ -138,7 +138,7 @@ def beside_markdown(rows: pd.DataFrame, pruning: pd.DataFrame) -> str:
         reached = found.mean().dropna()
         line = {"network": in_words(network), "MACs": f"{macs:,.0f}", "balanced accuracy": f"{own:.4f}"}
         best = reached.idxmax() if len(reached) else None
-        line["best filter pruning"] = "no chain is as small" if best is None else f"{reached[best]:.4f} ({best})"
+        line["best filter pruning"] = "no chain has that size" if best is None else f"{reached[best]:.4f} ({best})"
         lines.append(line | {"difference, points": "" if best is None else f"{100 * (own - reached[best]):+.2f}"})
     return tables.as_markdown(pd.DataFrame(lines))
 

@@ -6,7 +6,6 @@ import pandas as pd
 from stages.reporting.metrics import balanced_accuracy
 
 MEASURES = ["recall", "precision", "f1", "specificity", "auroc"]  # of a class against the rest
-RESAMPLES = 1000  # of the interval of F1
 Z = 1.959963984540054  # of a 95 % interval
 QUANTILES = 4  # parts into which a subgroup of many numbers, such as age, is divided
 DISTINCT = 8  # values of a number that need no dividing
@@ -22,31 +21,26 @@ def wilson(hits: np.ndarray, trials: np.ndarray) -> tuple[np.ndarray, np.ndarray
 
 
 def auroc_interval(auroc: np.ndarray, images: np.ndarray, others: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the 95 % intervals of areas under ROC curves (Hanley & McNeil, 1982, equation 1), within 0 and 1."""
+    """Return the 95 % intervals of areas under ROC curves (Hanley & McNeil, 1982, equation 1), within 0 and 1.
+
+    Of areas of 0 and 1, whose variance the equation does not know, there is none: NaN.
+    """
     with np.errstate(invalid="ignore", divide="ignore"):
         both, ranked = auroc / (2 - auroc), 2 * auroc**2 / (1 + auroc)  # Q1 and Q2 there
         variance = auroc * (1 - auroc) + (images - 1) * (both - auroc**2) + (others - 1) * (ranked - auroc**2)
-        half = Z * np.sqrt(variance / (images * others))
+        half = np.where((auroc > 0) & (auroc < 1), Z * np.sqrt(variance / (images * others)), np.nan)
     return np.clip(auroc - half, 0, 1), np.clip(auroc + half, 0, 1)
 
 
-def f1_interval(hits: int, missed: int, wrong: int, others: int) -> tuple[float, float]:
-    """Return the 95 % percentile interval of F1 by a bootstrap over images, which the four counts stand for.
+def f1_interval(hits: np.ndarray, relevant: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the 95 % intervals of F1: that of the share J of hits, as 2 J / (1 + J), which F1 is.
 
     Parameters
     ----------
-    hits, missed : int
-        Images of the class that were called so, and that were not.
-    wrong, others : int
-        Images of other classes that were called so, and that were not.
+    relevant : int array
+        Images that are of the class or were called so.
     """
-    if not hits + missed + wrong:
-        return np.nan, np.nan
-    counts = np.array([hits, missed, wrong, others])
-    drawn = np.random.default_rng(0).multinomial(counts.sum(), counts / counts.sum(), RESAMPLES)
-    relevant = 2 * drawn[:, 0] + drawn[:, 1] + drawn[:, 2]
-    low, high = np.quantile(2 * drawn[relevant > 0, 0] / relevant[relevant > 0], [0.025, 0.975])
-    return low, high
+    return tuple(2 * bound / (1 + bound) for bound in wilson(hits, relevant))
 
 
 def confusion(labels: np.ndarray, predicted: np.ndarray, classes: int) -> np.ndarray:
@@ -86,12 +80,11 @@ def by_class(labels: np.ndarray, probabilities: np.ndarray, names: list[str]) ->
     auroc = np.array(
         [roc_auc_score(labels == n, probabilities[:, n]) if both[n] else np.nan for n in range(len(names))]
     )
-    f1 = np.array([f1_interval(*each) for each in zip(hits, images - hits, wrong, others - wrong, strict=True)]).T
     with np.errstate(invalid="ignore", divide="ignore"):
         found = {
             "recall": (hits / images, *wilson(hits, images)),
             "precision": (hits / chosen, *wilson(hits, chosen)),
-            "f1": (2 * hits / (images + chosen), *f1),
+            "f1": (2 * hits / (images + chosen), *f1_interval(hits, images + wrong)),
             "specificity": (1 - wrong / others, *wilson(others - wrong, others)),
             "auroc": (auroc, *auroc_interval(auroc, images, others)),
         }
