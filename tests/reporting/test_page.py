@@ -26,7 +26,7 @@ def report(tmp_path):
         "<svg xmlns='http://www.w3.org/2000/svg' width='1600' height='300'><rect width='9' height='9'/></svg>"
     )
     blocks = [
-        page.markdown(f"> A sentence.\n\nText with `code.of_{'many' * 30}_letters`.\n\n{WIDE}"),
+        page.markdown(f"> A sentence.\n\nText with `code.of_{'many' * 30}_letters`, of commit {'f0' * 40}.\n\n{WIDE}"),
         page.figure(picture, "A wide figure."),
         page.folded("More", page.figure(picture, "Another.") + page.markdown(f"```\n{'key: ' * 200}\n```")),
     ]
