@@ -24,7 +24,8 @@ def lines(study: str, params: dict, pruning: pd.DataFrame, pairs: pd.DataFrame, 
     study : str
         What it is called.
     params : dict
-        Its parameters, perhaps of an older schema; only `data`, `model`, `seeds` and the reduction of LRP are read.
+        Its parameters, perhaps of an older schema; only `data`, `model`, `seeds`, the reduction of LRP and
+        the updates of `few_shot` are read.
     pruning, pairs : DataFrame
         metrics/pruning.csv; rows of `reporting.comparison.pairs` with the column phase.
     few_shot : DataFrame, optional
@@ -44,7 +45,7 @@ def lines(study: str, params: dict, pruning: pd.DataFrame, pairs: pd.DataFrame, 
     better = {LAST: tables.better(to_random).get(f"{SHARE:.0%}", "–")}
     found = {TUNED: about | asked | _sizes(pruning, "finetuned") | better, CUT: about | _sizes(pruning, "pruned")}
     if few_shot is not None and len(few := few_shot[few_shot["images_per_class"] == IMAGES]):
-        found[FEW] = about | _sizes(few, "finetuned")
+        found[FEW] = about | {"updates": str(params["few_shot"]["updates"])} | _sizes(few, "finetuned")
     return found
 
 

@@ -13,6 +13,7 @@ PARAMS = {
     "seeds": [0, 1],
     "data": {"name": "image-folder", "source": "data/mine", "image_size": 64},
     "model": {"name": "vgg16"},
+    "few_shot": {"updates": 30},
     "prune": {"scores": {"reduction": {"lrp": "abs-sample"}}},
 }
 
@@ -55,7 +56,7 @@ def test_a_study_is_a_line_in_each_table_and_what_it_did_not_reach_is_no_number(
     sizes = {"unpruned": "0.800", "lrp": "0.460", "random": "–"}
     assert tuned == about | {"sums of lrp": "absolute"} | sizes | {overview.LAST: "lrp"}
     assert cut == {"study": "[mine](mine.md)"} | sizes | {"lrp": "0.260"}
-    assert few == {"study": "[mine](mine.md)"} | sizes
+    assert few == {"study": "[mine](mine.md)", "updates": "30"} | sizes
     assert overview.lines("a", PARAMS, rows(), pairs(0.1), None)[overview.TUNED][overview.LAST] == "none"
     assert len(overview.lines("a", PARAMS, rows(), pairs(0.1), None)) == 2
 
