@@ -182,7 +182,8 @@ def export_study(name: str) -> None:
     compared = [pd.read_csv(metrics / f"comparison/{name}.csv") for name in ("levels", "pairs", "stability")]
     criteria = [name for name in rows["criterion"].unique() if name != "baseline"]
     small = (
-        "*.json",
+        "baseline.json",
+        "summary.json",
         "*.csv",
         "plots/*.*",
         "comparison/*.csv",
