@@ -203,9 +203,8 @@ def _prototypes(metrics: Path, params: Params, data: dict) -> list[str]:
         _page(metrics / "prototypes/page.md"),
         page.markdown(f"Seed {params.seeds[0]}; every class is in `{pictures}`."),
     ]
-    told = {
-        each["class"]: each for each in reversed(_described(pictures / "explanations.json"))
-    }  # the first of a class
+    images = _described(pictures / "explanations.json")
+    told = {each["class"]: each for each in reversed(images)}  # the first of each class
     for number, name in enumerate(data["classes"][:CLASSES_SHOWN]):
         stem = file_name(name)
         captions = {

@@ -127,11 +127,9 @@ def verdict(differences: Sequence[float]) -> str:
     low, high = seeds_interval(np.asarray(differences))
     if np.isnan(low):
         return f"In this one network it {'holds' if np.mean(differences) > 0 else 'does not hold'}."
-    if low > 0:
-        return "It holds."
-    return (
-        "It does not hold." if high < 0 else "Whether it holds, these networks do not show: the interval includes zero."
-    )
+    if low <= 0 <= high:
+        return "Whether it holds, these networks do not show: the interval includes zero."
+    return "It holds." if low > 0 else "It does not hold."
 
 
 def _over_seeds(values: np.ndarray, form: str) -> str:
