@@ -57,10 +57,11 @@ def prepare(composite: str) -> dict[str, dict[str, Callable[[], object]]]:
 
     def heat_maps() -> None:
         shown = layers[-LAYERS:]
-        with propagated(form, shown, *few, START, rules) as found:
-            for layer in shown:
-                for concept in range(CONCEPTS):
-                    found.heat_maps(layer, concept)
+        for image, label in zip(*few, strict=True):
+            repeated = image.expand(CONCEPTS, -1, -1, -1), label.expand(CONCEPTS)
+            with propagated(form, shown, *repeated, START, rules) as found:
+                for layer in shown:
+                    found.heat_map_each(layer, range(CONCEPTS))
 
     return {
         "atlas of 50 images": {"ours": atlas, "a pass": one_pass},

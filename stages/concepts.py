@@ -5,15 +5,18 @@ By hand::
     python -m stages.concepts --data data/prepared --checkpoint models/baseline/seed0.safetensors --folder concepts
 
 writes `atlas.csv` (a row a layer, class and concept), `layers.csv` (what was conserved), `graphs.json`, and pictures:
-`heatmaps/CLASS.png`, `references/LAYER.png` and `graphs/CLASS.svg`; and the strategies of classes, `strategies.json`
-and `strategies/CLASS.png`. The rules of relevance are those of `prune.scores.lrp`. The folder is replaced as a whole.
+`heatmaps/CLASS.png`, `references/LAYER.png` and `graphs/CLASS.svg`; of `concepts.chosen`, `heatmaps/image-ID.png` and
+`graphs/concept-LAYER-CHANNEL.svg` with its numbers as JSON; and the strategies of classes, `strategies.json` and
+`strategies/CLASS.png`. The rules of relevance are those of `prune.scores.lrp`. The folder is replaced as a whole.
 """
 
+import difflib
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
+from matplotlib.figure import Figure
 from scipy.ndimage import gaussian_filter
 from torch import nn
 
@@ -33,7 +36,7 @@ from stages.errors import InputError, naming
 from stages.files import replacing, replacing_folder, write_json, write_rows
 from stages.names import ALL_CLASSES, file_name
 from stages.networks import checkpoint
-from stages.networks.architectures import no_layer, prunable_layers
+from stages.networks.architectures import named_channels, no_layer, prunable_layers
 from stages.networks.checkpoint import Architecture
 from stages.params import load
 from stages.params.concepts import Concepts
@@ -62,6 +65,9 @@ def main() -> None:
     if architecture.classes != data.classes or architecture.image_size != data.description["image_size"]:
         raise InputError(f"{arguments.checkpoint}: its classes or image size are not those of {arguments.data}")
     layers = prunable_layers(network, settings.layers.include, settings.layers.exclude, "concepts.layers")
+    chosen = named_channels(network, settings.chosen.concepts, "concepts.chosen.concepts")
+    if outside := next((layer for layer in chosen if layer not in layers[1:]), None):
+        raise InputError(f"concepts.chosen.concepts: {outside} is the first of concepts.layers, or none of them")
     with naming(arguments.checkpoint):
         form = canonical(network.to(where))
         propagating = composite(params.prune.scores.lrp, architecture, where)
@@ -85,7 +91,10 @@ def main() -> None:
         rows = pd.DataFrame(seen.rows(reported))
         with replacing(folder / "atlas.csv") as temporary:
             rows.to_csv(temporary, index=False, float_format="%.6g")
-        _picture(seen, rows, _spread(reported, settings.pictured_layers), settings, folder)
+        shown = _spread(reported, settings.pictured_layers)
+        _picture(seen, rows, shown, settings, folder)
+        chosen = {layer: channels for layer, channels in chosen.items() if layer in reported}
+        _picture_chosen(seen, rows, shown, chosen, settings, folder)
         if seen.telling not in reported:
             log.warning("no strategies are told: %s is left out", seen.telling)
         _tell_strategies(seen, sorted(seen.told) if seen.telling in reported else [], settings, folder)
@@ -99,24 +108,33 @@ def _picture(seen: "Seen", rows: pd.DataFrame, layers: list[str], settings: Conc
         name = data.classes[label]
         file = file_name(name)
         top = {layer: _top(rows, layer, name, settings.pictured_concepts) for layer in layers}
-        with seen.propagated(numbers, layers) as found:
-            figure = plots.concept_maps(
-                data.images[numbers[0]],
-                f"{name}: {data.index['image_id'].iloc[numbers[0]]}",
-                {layer: found.captioned(layer, concepts) for layer, concepts in top.items()},
-            )
-            edges = decompose(found, (layers[-1], top[layers[-1]][0]), layers, WIDTHS)
-        plots.save_pictures(figure, folder / "heatmaps" / f"{file}.png")
-        graphs[name] = [
-            {"above": list(edge.above), "below": list(edge.below), "share": round(edge.share, 6)} for edge in edges
-        ]
-        drawn = [(edge.above, edge.below, edge.share) for edge in edges]
-        plots.save(plots.concept_graph(drawn, layers), folder / "graphs" / f"{file}.svg")
+        plots.save_pictures(seen.heat_maps(numbers[0], top), folder / "heatmaps" / f"{file}.png")
+        graphs[name] = seen.graph(numbers, (layers[-1], top[layers[-1]][0]), layers, folder / "graphs" / f"{file}.svg")
     write_json(folder / "graphs.json", graphs)
     for layer in layers:
         if layer not in seen.flat:
             figure = seen.sheet(layer, _top(rows, layer, ALL_CLASSES, settings.pictured_concepts))
             plots.save_pictures(figure, folder / "references" / f"{layer}.png")
+
+
+def _picture_chosen(
+    seen: "Seen", rows: pd.DataFrame, layers: list[str], chosen: dict[str, list[int]], settings: Concepts, folder: Path
+) -> None:
+    """Write heat maps of the images, and graphs of the concepts, that params.yaml names."""
+    for number in seen.chosen:
+        name = seen.data.classes[seen.data.index["label"].iloc[number]]
+        top = {layer: _top(rows, layer, name, settings.pictured_concepts) for layer in layers}
+        if not any(top.values()):
+            name = ALL_CLASSES  # no image of its class is right
+            top = {layer: _top(rows, layer, name, settings.pictured_concepts) for layer in layers}
+        image = file_name(seen.data.index["image_id"].iloc[number])
+        plots.save_pictures(seen.heat_maps(number, top), folder / "heatmaps" / f"image-{image}.png")
+    numbers = sum(seen.examples().values(), [])
+    for layer, channels in chosen.items():
+        down = [name for name in seen.layers if name in layers or name == layer]
+        for channel in channels:
+            file = folder / "graphs" / f"concept-{layer}-{channel}.svg"
+            write_json(file.with_suffix(".json"), seen.graph(numbers, (layer, channel), down, file))
 
 
 def _tell_strategies(seen: "Seen", labels: list[int], settings: Concepts, folder: Path) -> None:
@@ -159,6 +177,17 @@ class Seen:
         if self.telling not in layers:
             raise InputError(f"concepts.strategies.layer: {no_layer(self.telling, layers)}")
         self.told: dict[int, list[tuple[int, np.ndarray]]] = {}  # images of a class, and their shares in that layer
+        self.chosen = [self._number(image) for image in settings.chosen.images]
+
+    def _number(self, image: str) -> int:
+        """Return the number of an image of the split."""
+        images = self.data.index["image_id"].iloc[self.numbers].astype(str)
+        found = self.numbers[images == image]
+        if not len(found):
+            near = difflib.get_close_matches(image, images, n=1)
+            hint = f"did you mean {near[0]}?" if near else f"its first is {images.iloc[0]}"
+            raise InputError(f"concepts.chosen.images: {image!r} is none of the split {self.settings.split}; {hint}")
+        return int(found[0])
 
     def survey(self) -> dict[str, float]:
         """Look at all images once; return what is lost by layer."""
@@ -238,6 +267,22 @@ class Seen:
         images = self.architecture.normalise(images.to(self.where))
         return propagated(self.form, layers, images, labels.to(self.where), TRUE_CLASS, self.composite)
 
+    def heat_maps(self, number: int, concepts: dict[str, list[int]]) -> Figure:
+        """Return an image over the conditional heat maps, a row a layer, of concepts by layer."""
+        with self.propagated([number] * max(map(len, concepts.values())), list(concepts)) as found:
+            maps = {layer: found.captioned(layer, channels) for layer, channels in concepts.items()}
+        row = self.data.index.iloc[number]
+        return plots.concept_maps(
+            self.data.images[number], f"{self.data.classes[row['label']]}: {row['image_id']}", maps
+        )
+
+    def graph(self, numbers: list[int], root: tuple[str, int], layers: list[str], file: Path) -> list[dict]:
+        """Draw what a concept is made of in some images, and return it: sub-concepts and shares."""
+        with self.propagated(numbers, layers) as found:
+            edges = decompose(found, root, layers, WIDTHS)
+        plots.save(plots.concept_graph([(edge.above, edge.below, edge.share) for edge in edges], layers), file)
+        return [{"above": list(edge.above), "below": list(edge.below), "share": round(edge.share, 6)} for edge in edges]
+
     def vectors(self, label: int) -> tuple[list[int], np.ndarray]:
         """Return images of a class and the shares of relevance, N x C, of the concepts that tell its strategies."""
         numbers, vectors = zip(*self.told[label], strict=True)
@@ -273,7 +318,7 @@ class Seen:
         said = {"layer": self.telling, "images": len(vectors), "strategies": entries, "outliers": outliers}
         return said, pictures
 
-    def sheet(self, layer: str, concepts: list[int]):
+    def sheet(self, layer: str, concepts: list[int]) -> Figure:
         """Return a contact sheet: for each concept its RelMax and its ActMax images, cropped to what it sees."""
         rows = {}
         for concept in concepts:

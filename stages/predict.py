@@ -100,9 +100,11 @@ def main() -> None:
         if not concepts:
             continue
         of_concepts = target.with_name(f"{path.stem}.concepts.png")
+        conditions = max(map(len, concepts.values()))
+        repeated = image.expand(conditions, -1, -1, -1), label.expand(conditions)
         with (
             naming(arguments.checkpoint),
-            propagated(form, list(concepts), image, label, TRUE_CLASS, propagating) as found,
+            propagated(form, list(concepts), *repeated, TRUE_CLASS, propagating) as found,
         ):
             maps = {layer: found.captioned(layer, channels) for layer, channels in concepts.items()}
         with naming(of_concepts):

@@ -178,6 +178,8 @@ def _concepts(metrics: Path, params: Params, data: dict) -> list[str]:
             words = "images whose relevance goes through the same concepts, most typical first, and outliers."
             figures.append(page.figure(strategies, f"{name}: {words}"))
         blocks += figures if not number else [page.folded(f"Concepts of {name}", "".join(figures))]
+    chosen = sorted([*pictures.glob("heatmaps/image-*.png"), *pictures.glob("graphs/concept-*.svg")])
+    blocks += [page.folded(f"Chosen: {path.stem}", page.figure(path, f"{path.stem}.")) for path in chosen]
     sheets = {sheet.stem: sheet for sheet in (pictures / "references").glob("*.png")}
     layers = [layer for layer in _read(metrics / "concepts/layers.csv")["layer"].unique() if layer in sheets]
     for layer in layers[-1:]:

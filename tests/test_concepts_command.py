@@ -149,3 +149,45 @@ def test_a_folder_with_other_things_is_not_replaced(concepts, tmp_path):
     assert "holds other things" in answer.stderr
     assert [path.name for path in (tmp_path / "concepts").iterdir()] == ["thesis.txt"]
     assert not list(tmp_path.glob(".concepts*"))
+
+
+def test_chosen_images_and_concepts_are_drawn(concepts, tmp_path, prepared):
+    test = prepared.index[prepared.index["split"] == "test"]["image_id"].astype(str)
+    wanted = {"images": [test.iloc[5], test.iloc[-1]], "concepts": ["layer3.0.conv1:0,5", "layer2.0.conv1:1"]}
+    answer = concepts(chosen=wanted)
+    assert answer.returncode == 0, answer.stderr
+    made = sorted(path.name for path in (tmp_path / "concepts/heatmaps").glob("image-*"))
+    assert made == sorted(f"image-{name}.png" for name in wanted["images"])
+    for name in made:
+        with Image.open(tmp_path / "concepts/heatmaps" / name) as picture:
+            assert np.asarray(picture.convert("RGB")).std() > 5
+    stems = [f"concept-{layer}" for layer in ("layer2.0.conv1-1", "layer3.0.conv1-0", "layer3.0.conv1-5")]
+    graphs = tmp_path / "concepts/graphs"
+    assert sorted(path.stem for path in graphs.glob("concept-*.svg")) == stems
+    found = {stem: json.loads((graphs / f"{stem}.json").read_text()) for stem in stems}
+    assert found[stems[1]] != found[stems[2]]
+    for stem, edges in found.items():
+        layer, channel = stem.removeprefix("concept-").rsplit("-", 1)
+        assert all(edge["above"] == [layer, int(channel)] for edge in edges[:1])
+        assert all(0 < edge["share"] <= 1 + 1e-6 for edge in edges)
+    assert sum(map(len, found.values())) > 3
+
+
+@pytest.mark.parametrize(
+    ("chosen", "said"),
+    [
+        ({"images": ["no-such"]}, "concepts.chosen.images: 'no-such' is none of the split test; its first is "),
+        ({"concepts": ["layer9:1"]}, "concepts.chosen.concepts: 'layer9' is no layer; it has conv1"),
+        ({"concepts": ["layer3.0.conv1:99"]}, "concepts.chosen.concepts: layer3.0.conv1 has the channels 0 to "),
+        ({"concepts": ["conv1:1"]}, "concepts.chosen.concepts: conv1 is the first of concepts.layers, or none"),
+        (
+            {"concepts": ["layer3.0.conv1"]},
+            "concepts.chosen.concepts: 'layer3.0.conv1' must be a layer and its",
+        ),
+    ],
+)
+def test_what_cannot_be_chosen_is_said(concepts, tmp_path, chosen, said):
+    answer = concepts(chosen={"images": [], "concepts": []} | chosen)
+    assert (answer.returncode, answer.stderr.count("\n")) == (2, 1)
+    assert said in answer.stderr
+    assert not (tmp_path / "concepts").exists()

@@ -100,10 +100,20 @@ class Propagated:
         """
         return self.of(layer, [channel], **options)[PIXELS].sum(1)
 
+    def heat_map_each(self, layer: str, channels: Sequence[int]) -> torch.Tensor:
+        """Return, for image n, the conditional heat map of `channels[n]`: len(channels) x H x W.
+
+        One backward pass for all: of one image, repeated, it is a batch over conditions.
+        """
+        images, relevance = list(range(len(channels))), self.relevance[layer]
+        started = torch.zeros_like(relevance)
+        started[images, list(channels)] = relevance[images, list(channels)]
+        return self.of(layer, range(relevance.shape[1]), started=started)[PIXELS].sum(1)[: len(channels)]
+
     def captioned(self, layer: str, channels: Sequence[int]) -> list[tuple[str, np.ndarray]]:
-        """Return, for the first image, each channel's conditional heat map, and its share of relevance in words."""
+        """Return each channel's heat map for an image, repeated as often at least, and its share of relevance."""
         share = shares(self.relevance[layer])[0]
-        maps = [self.heat_maps(layer, channel)[0].cpu().numpy() for channel in channels]
+        maps = self.heat_map_each(layer, channels).cpu().numpy()
         return [(f"{n}: {100 * share[n]:.1f} %", heat) for n, heat in zip(channels, maps, strict=True)]
 
 

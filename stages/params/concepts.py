@@ -17,6 +17,13 @@ class Strategies(Section):
     most: Positive
 
 
+class Chosen(Section):
+    """Images, by id, and concepts, such as `conv1:0,3`, that are drawn beside those that the stage finds."""
+
+    images: list[str]
+    concepts: list[str]
+
+
 class Concepts(Section):
     """What `stages.concepts` looks at, and how much of it is written."""
 
@@ -30,6 +37,7 @@ class Concepts(Section):
     examples: Positive
     pictured_layers: Positive
     pictured_concepts: Positive
+    chosen: Chosen
     strategies: Strategies
     matched_images: Positive
     alike: Fraction

@@ -70,6 +70,25 @@ def test_a_condition_can_be_kept_to_some_neurons(build, images):
     assert (part[:, :, 20:] == 0).all()  # features.4 at 16 x 16: its neurons of columns 0 to 3 see no pixel right of 19
 
 
+@pytest.mark.parametrize(("name", "layer"), [("vgg11_bn", "features.8"), ("resnet8", "layer2.0.conv1")])
+def test_conditions_of_an_image_are_one_batch(build, images, name, layer, monkeypatch):
+    form, rules, channels = canonical(build(name).double()), ByGraph(Rules.named("alpha-beta")), [7, 0, 3]
+    images = images.double()
+    with propagated(form, [layer], images[2:3], LABELS[2:3], TRUE_LOGIT, rules) as found:
+        one_by_one = torch.cat([found.heat_maps(layer, channel) for channel in channels])
+    with propagated(form, [layer], images[2].expand(4, -1, -1, -1), LABELS[2].expand(4), TRUE_LOGIT, rules) as found:
+        passes = []
+        backward = torch.autograd.grad
+        monkeypatch.setattr(
+            torch.autograd, "grad", lambda y, *rest, **more: passes.append(y) or backward(y, *rest, **more)
+        )
+        together = found.heat_map_each(layer, channels)
+        assert sum(y is found.outputs[layer] for y in passes) == 1  # the rules' own aside
+    assert together.shape == (3, 32, 32)
+    assert one_by_one.abs().amax((1, 2)).min() > 0
+    assert (together - one_by_one).abs().max() < 1e-9 * one_by_one.abs().max()
+
+
 def test_only_layers_below_can_be_asked_for(build, images):
     form = canonical(build("vgg11_bn"))
     with (
