@@ -78,6 +78,7 @@ from stages.params.scores import Criterion, OfConcepts, Seeing
         ),
         ("contrast: null", "contrast: [bag, bag]", ["prune.scores.crp.contrast", "two classes"]),
         ("pictured_concepts: 5", "pictured_concepts: 50", ["concepts: pictured_concepts is 50, more than kept, 10"]),
+        ("region: null", "region: masks", ["prune.scores.crp.region is masks, but data.masks is null"]),
         ("region: null", "region: {}", ["prune.scores.crp.region", "name either box: [left, top, right, bottom]"]),
     ],
 )

@@ -44,7 +44,11 @@ class Params(Section):
             raise ValueError(
                 f"prune.removal: mask, but LayerNorms of {self.model.name} count zeros; physical would be right"
             )
-        for key, asked in (("concepts", self.concepts.region), ("prototypes.prune", self.prototypes.prune.region)):
+        for key, asked in (
+            ("concepts", self.concepts.region),
+            ("prune.scores.crp", self.prune.scores.crp.region),
+            ("prototypes.prune", self.prototypes.prune.region),
+        ):
             if asked == "masks" and not self.data.masks:
                 raise ValueError(f"{key}.region is masks, but data.masks is null")
         if self.prototypes.per_class and not self.model.name.startswith(("resnet", "vgg")):

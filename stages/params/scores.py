@@ -63,7 +63,7 @@ class Crp(Section):
 
     class_name: str | None
     contrast: Annotated[list[str], Field(min_length=2, max_length=2)] | None
-    region: Region | None
+    region: Region | Literal["masks"] | None
 
     @field_validator("contrast")
     @classmethod

@@ -55,8 +55,8 @@ class References:
         The class of `crp-class`.
     contrast : (int, int), optional
         The classes of `crp-contrast`: filters of the first are kept.
-    region : tensor, H x W in [0, 1], optional
-        Of `crp-region`.
+    region : tensor, H x W or N x H x W in [0, 1], optional
+        Of `crp-region`: the same for all images, or of each, in their order.
     """
 
     batches: Batches
@@ -169,20 +169,26 @@ def crp_region(network: nn.Module, names: list[str], references: References) -> 
     """How little a concept is about a region M: -sum_n (sum_hw |R_nc| M - |M| / HW sum_hw |R_nc|) / sum_c'hw |R_nc'|.
 
     |R| within the region (at the layer's resolution) beyond the region's part of the image. What is most about it,
-    such as an artefact in a corner, goes first.
+    such as an artefact in a corner, goes first. Images without a region, or all of which it is, count nothing.
 
     Raises
     ------
     ValueError
-        The references name no region, or a layer cannot tell it from the rest of the image.
+        The references name no region, or none of their images has one, or a layer cannot tell it from the rest.
     """
     if references.region is None:
         raise ValueError("crp-region needs a region")
+    some = references.region.amax((-2, -1)) > references.region.amin((-2, -1))
+    if some.numel() and not some.any():  # of no image at all, another process has them
+        raise ValueError("crp-region: the region is all of each reference image, or none")
+    seen = dict.fromkeys(names, 0)
 
     def elsewhere(name: str, relevance: torch.Tensor, _: torch.Tensor) -> torch.Tensor:
-        masks = references.region.expand(len(relevance), -1, -1).to(relevance)
+        batch = slice(seen[name], seen[name] + len(relevance)) if references.region.ndim == 3 else ...
+        seen[name] += len(relevance)
+        masks = references.region[batch].expand(len(relevance), -1, -1).to(relevance)
         found = within(masks, relevance)
-        if found is None or not found[2].all():
+        if found is None or (found[2] == 0)[some[batch].to(relevance.device).expand(len(relevance))].any():
             shape = " x ".join(map(str, relevance.shape[2:])) or "no"
             raise ValueError(f"crp-region: layer {name} has {shape} positions: too few; prune.layers may exclude it")
         inside, absolute, area = found

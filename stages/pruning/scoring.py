@@ -55,13 +55,15 @@ def scored(
     ValueError
         A score is not finite, or the criterion does not exist for the network.
     """
-    asked = _asked(criterion, settings, data, architecture.image_size)
-    drawn = ()
-    if criterion not in UNSEEING:
-        drawn = _reference_images(criterion, network, architecture, data, settings, seed, fabric)
     device = next(network.parameters()).device
+    rows = np.empty(0, int)
+    if criterion not in UNSEEING:
+        rows = _reference_rows(criterion, network, architecture, data, settings, seed)
+        rows = rows[sharing.part(len(rows), fabric)]
+    asked = _asked(criterion, settings, data, rows, architecture.image_size)
+    batches = data.batches(rows, settings.batch_size)
     references = References(
-        drawn,
+        ((architecture.normalise(images.to(device)), labels.to(device)) for images, labels in batches),
         pixel_bounds(architecture, device),
         settings.reduction.get(criterion, "sum"),
         own_seed,
@@ -91,8 +93,8 @@ def scored(
     return finish(criterion, found.scores, normalisation), found
 
 
-def _reference_images(criterion, network, architecture, data, settings, seed, fabric):
-    device = next(network.parameters()).device
+def _reference_rows(criterion, network, architecture, data, settings, seed):
+    """Return which images of the data are looked at."""
 
     def correct(rows: np.ndarray) -> np.ndarray:
         logits, labels = predict(network, architecture, data, rows, settings.batch_size)
@@ -104,8 +106,7 @@ def _reference_images(criterion, network, architecture, data, settings, seed, fa
         labels = data.labels(rows).numpy()
         least = min(np.unique(labels, return_counts=True)[1])
         rows = np.concatenate([rows[labels == label][:least] for label in np.unique(labels)])
-    for images, labels in data.batches(rows[sharing.part(len(rows), fabric)], settings.batch_size):
-        yield architecture.normalise(images.to(device)), labels.to(device)
+    return rows
 
 
 def _classes(criterion: str, settings: Settings) -> list[str] | None:
@@ -114,8 +115,8 @@ def _classes(criterion: str, settings: Settings) -> list[str] | None:
     return {"crp-class": [crp.class_name], "crp-contrast": crp.contrast}.get(criterion, settings.classes)
 
 
-def _asked(criterion: str, settings: Settings, data: Prepared, size: int) -> dict:
-    """Return the class, the contrast or the region that a criterion asks for, as `References` takes them."""
+def _asked(criterion: str, settings: Settings, data: Prepared, rows: np.ndarray, size: int) -> dict:
+    """Return the class, the contrast or the images' regions that a criterion asks for, as `References` takes them."""
     crp = settings.crp
     if crp.asked_by(criterion) is None:
         return {}
@@ -124,7 +125,7 @@ def _asked(criterion: str, settings: Settings, data: Prepared, size: int) -> dic
         return {"label": data.classes.index(crp.class_name)}
     if criterion == "crp-contrast":
         return {"contrast": tuple(map(data.classes.index, crp.contrast))}
-    return {"region": region(crp.region, size, "prune.scores.crp.region")}
+    return {"region": masks_of(crp.region, data, rows, size, "prune.scores.crp.region")}
 
 
 def region(given: Region, size: int, key: str) -> torch.Tensor:

@@ -1,4 +1,5 @@
 import copy
+from dataclasses import replace
 from itertools import product
 
 import pytest
@@ -234,6 +235,30 @@ def test_what_is_about_a_region_goes_first(build, images):
     for other, layer in (("mlp", "1"), ("resnet18", "layer4.0.conv1")):
         with pytest.raises(ValueError, match=r"crp-region: layer .* positions: too few; prune.layers may exclude it"):
             score("crp-region", build(other), references(images), "none", [layer])
+
+
+def test_each_image_may_have_a_region_of_its_own(build, images):
+    network, names = build("resnet8"), ["conv1", "layer1.0.conv1"]
+    masks = torch.zeros(len(images), 32, 32)
+    masks[:2, :16] = 1
+    masks[2:, :, 24:] = 0.5
+    masks[5] = 1.0  # all of the image: counts nothing
+
+    def scores(region):
+        return score("crp-region", network, replace(references(images), region=region), "none", names)
+
+    size = relevance_of(network, images, "conv1").abs()  # 32 x 32, as the images
+    size = size / size.sum((1, 2, 3), keepdim=True)
+    inside, area = (size * masks[:, None]).sum((2, 3)), masks.mean((1, 2))[:, None]
+    expected = -(inside - area * size.sum((2, 3)))[:5].sum(0)
+    found = scores(masks)
+    assert torch.allclose(found["conv1"], expected, atol=1e-5)
+    assert expected.abs().max() > 1e-3
+    box = references(images).region
+    for name, values in scores(box.expand(len(images), -1, -1)).items():
+        assert torch.equal(values, scores(box)[name])
+    with pytest.raises(ValueError, match="the region is all of each reference image, or none"):
+        scores(torch.ones(len(images), 32, 32))
 
 
 @pytest.mark.parametrize("criterion", ["crp-class", "crp-contrast", "crp-region"])

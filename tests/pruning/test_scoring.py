@@ -1,14 +1,18 @@
+import shutil
 import subprocess
 import sys
 from typing import get_args
 
+import numpy as np
 import torch
 
 from stages.attribution.composites import COMPOSITES, LAYER_RULES, Rules
+from stages.datasets import store
 from stages.networks import checkpoint
+from stages.params import load
 from stages.params import scores as settings
-from stages.pruning.criteria import CRITERIA, UNSEEING
-from stages.pruning.scoring import rules, start
+from stages.pruning.criteria import CRITERIA, UNSEEING, References
+from stages.pruning.scoring import rules, scored, start
 
 
 def lrp(**values):
@@ -33,6 +37,27 @@ def test_relevance_starts_where_params_say():
     logits, labels = torch.tensor([[1.0, 3.0, -2.0]]), torch.tensor([2])
     assert start(lrp())(logits, labels).tolist() == [[0, 0, 1]]
     assert start(lrp(start="predicted-class", amount="logit"))(logits, labels).tolist() == [[0, 3, 0]]
+
+
+def test_the_masks_of_the_reference_images_are_looked_at(tmp_path, build, architecture, prepared_folder, prepared):
+    rng = np.random.default_rng(0)
+    folder = shutil.copytree(prepared_folder, tmp_path / "with_masks")
+    masks = np.zeros(prepared.images.shape[:3], np.uint8)
+    side = rng.integers(2, 12, len(masks))
+    for mask, size in zip(masks, side, strict=True):
+        mask[:size, :8] = 255
+    np.save(folder / "masks.npy", masks)
+    data, network = store.load(folder), build("resnet8", image_size=16)
+    given = load("params.yaml").prune.scores
+    asked = {"crp": given.crp.model_copy(update={"region": "masks"}), "references_per_class": 3, "batch_size": 7}
+    found, _ = scored("crp-region", network, architecture, data, ["conv1"], given.model_copy(update=asked), 0, 0)
+    rows = data.references(3, 0)
+    images = architecture.normalise(data.batch(rows)[0])
+    region = torch.from_numpy(masks[rows]).float() / 255
+    whole = References(iter([(images, data.labels(rows))]), None, "sum", 0, rules(given.lrp), region=region)
+    expected = CRITERIA["crp-region"](network, ["conv1"], whole)
+    assert torch.allclose(found["conv1"], expected["conv1"], atol=1e-5)
+    assert len(set(side[rows])) > 3 and expected["conv1"].abs().max() > 1e-3
 
 
 def test_scores_that_are_not_finite_end_with_status_2_and_one_line(tmp_path, build, architecture, prepared_folder):
