@@ -57,7 +57,7 @@ OF_A_STEP += [end for phase, end in NETWORKS.items() if STUDY.models.keeps(1, 2,
 LAST = expand(f"{PRUNED}.safetensors", step=STEPS[-1], allow_missing=True)
 PLOTS = expand("metrics/plots/{name}.svg", name=["accuracy", "balanced_accuracy", "layers", "training"])
 COMPARISON = ["levels", "areas", "pairs", "stability", "levels_latency", "areas_latency", "pairs_latency"]
-FEW_SHOT_COMPARISON = expand("metrics/few_shot/{name}.csv", name=["levels", "areas", "pairs"])
+FEW_SHOT_COMPARISON = expand("metrics/few_shot{at}/{name}.csv", at=["", "_latency"], name=["levels", "areas", "pairs"])
 SAFETY = ["classes", "subgroups", "subgroup_classes", "confusion", "reliability", "flips"]
 METRICS = ["baseline.json", "summary.json", "pruning.csv", "layers.csv", "history.csv", "chains.csv", "latency.csv"]
 
@@ -393,6 +393,7 @@ rule few_shot:
     output:
         rows=f"{FEW_SHOT}.csv",
         predictions=f"{FEW_SHOT}.parquet",
+        architectures=f"{FEW_SHOT}.architectures.json",
     log:
         "logs/few_shot/k{images}/{criterion}/seed{seed}.{key}.log",
     threads: STUDY.few_shot.threads
@@ -401,7 +402,24 @@ rule few_shot:
     shell:
         "python -m stages.few_shot --params {input.study:q} --data data/prepared --criterion {wildcards.criterion}"
         " --seed {wildcards.seed} --images {wildcards.images} --checkpoint {input.checkpoint:q}"
-        " --rows {output.rows:q} --predictions {output.predictions:q} 2>&1 | tee {log:q}"
+        " --rows {output.rows:q} --predictions {output.predictions:q} --architectures {output.architectures:q}"
+        " 2>&1 | tee {log:q}"
+
+
+rule latency_few_shot:
+    input:
+        study=ancient(PARAMS),
+        architectures=lambda _: ancient(few_shot_chains(".architectures.json")),
+    output:
+        "metrics/few_shot_latency/latency.csv",
+    log:
+        "logs/latency_few_shot.log",
+    threads: os.cpu_count()
+    resources:
+        gpu=1,
+    shell:
+        "python -m stages.latency_few_shot --params {input.study:q} --architectures {input.architectures:q}"
+        " --latency {output:q} 2>&1 | tee {log:q}"
 
 
 rule compare_few_shot:
@@ -411,6 +429,7 @@ rule compare_few_shot:
         predictions=ancient(
             expand(FEW_SHOT_PREDICTIONS, images=STUDY.few_shot.images_per_class, criterion=CRITERIA, seed=SEEDS)
         ),
+        latency=ancient("metrics/few_shot_latency/latency.csv"),
     output:
         FEW_SHOT_COMPARISON,
         multiext("metrics/few_shot/", "few_shot.svg", "page.md"),
@@ -420,7 +439,8 @@ rule compare_few_shot:
     threads: STUDY.evaluate.threads
     shell:
         "python -m stages.compare_few_shot --params {input.study:q} --rows {input.rows:q}"
-        " --predictions {input.predictions:q} --table {output.table:q} --folder metrics/few_shot 2>&1 | tee {log:q}"
+        " --predictions {input.predictions:q} --latency {input.latency:q} --table {output.table:q}"
+        " --folder metrics/few_shot --timed metrics/few_shot_latency 2>&1 | tee {log:q}"
 
 
 rule drift:

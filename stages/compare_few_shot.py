@@ -3,8 +3,10 @@
 By hand::
 
     python -m stages.compare_few_shot --params params.yaml --rows lrp.csv random.csv … \
-        --predictions k10/lrp/seed0.parquet k10/random/seed0.parquet … --table metrics/few_shot.csv \
-        --folder metrics/few_shot
+        --predictions k10/lrp/seed0.parquet k10/random/seed0.parquet … --latency metrics/few_shot_latency/latency.csv \
+        --table metrics/few_shot.csv --folder metrics/few_shot --timed metrics/few_shot_latency
+
+Measured times differ from run to run, so what is compared at equal latency is in a folder of its own.
 """
 
 from pathlib import Path
@@ -28,6 +30,8 @@ def main() -> None:
         __doc__,
         table="metrics of every network, to write",
         folder="of comparisons, to write",
+        latency="table of `stages.latency_few_shot`",
+        timed="folder of comparisons at equal latency, to write",
     )
     parser.add_argument("--rows", type=Path, nargs="+", required=True, help="tables of `stages.few_shot`")
     parser.add_argument(
@@ -36,30 +40,38 @@ def main() -> None:
     arguments = parser.parse_args()
     params = load(arguments.params)
     comparison = params.evaluate.comparison
-    with naming("rows"):
+    with naming("rows and latency"):
         rows = pd.concat(map(pd.read_csv, arguments.rows), ignore_index=True)
-    parts, found = [], {}
+        latency = pd.read_csv(arguments.latency)
+    parts, written = [], {}
     for images, of_number in rows.groupby(KEY):
         networks = of_number.drop(columns=KEY).drop_duplicates(list(Identity._fields))  # each job has the baseline, too
         table = tables.pruning_table(networks, params.prune.criteria)
-        files = [path for path in arguments.predictions if f"k{images}" in path.parts]
-        if not files:
+        predictions = [path for path in arguments.predictions if f"k{images}" in path.parts]
+        if not predictions:
             raise InputError(f"--predictions: none lies in a folder k{images}, which --rows has")
-        correct, labels = chains.answers(files)
-        sizes = chains.shares_left(table)
-        made = chains.at_equal_size(sizes, correct, labels, tables.SIZES, comparison.shares, comparison.resamples)
-        for name, compared in ({"table": table} | made).items():
-            found.setdefault(name, []).append(compared.assign(**{KEY: images}))
+        correct, labels = chains.answers(predictions)
+        sizes = chains.shares_left(table, latency[latency[KEY] == images])
+        latencies = [axis for axis in sizes if axis not in tables.SIZES]
+        made, timed = (
+            chains.at_equal_size(sizes, correct, labels, axes, comparison.shares, comparison.resamples)
+            for axes in (tables.SIZES, latencies)
+        )
+        files = {arguments.table: table}
+        for folder, compared in ((arguments.folder, made), (arguments.timed, timed)):
+            files |= {folder / f"{name}.csv": rows for name, rows in compared.items()}
+        for path, content in files.items():
+            written.setdefault(path, []).append(content.assign(**{KEY: images}))
         parts += [
             f"With {images} image{'s' if images > 1 else ''} of each class:",
             *tables.comparison_markdown(made["levels"], made["pairs"], chains.FEW_SHOT_PHASES, ["random"]),
         ]
-    found = {name: pd.concat(each, ignore_index=True) for name, each in found.items()}
-    for name, content in found.items():
-        path = arguments.table if name == "table" else arguments.folder / f"{name}.csv"
+    written = {path: pd.concat(each, ignore_index=True) for path, each in written.items()}
+    for path, content in written.items():
         with replacing(path) as temporary:
             content[[KEY, *content.columns.drop(KEY)]].to_csv(temporary, index=False, float_format="%.6g")
-    plots.save(plots.few_shot_curves(found["table"], "balanced_accuracy"), arguments.folder / "few_shot.svg")
+    curves = plots.few_shot_curves(written[arguments.table], "balanced_accuracy")
+    plots.save(curves, arguments.folder / "few_shot.svg")
     with replacing(arguments.folder / "page.md") as temporary:
         temporary.write_text("\n\n".join(parts) + "\n")
 

@@ -6,10 +6,12 @@ the weights come from the same k training images of each class, after every cut.
 By hand::
 
     python -m stages.few_shot --params params.yaml --data data/prepared --criterion lrp --seed 0 --images 10 \
-        --checkpoint models/baseline/seed0.safetensors --rows lrp.csv --predictions lrp.parquet
+        --checkpoint models/baseline/seed0.safetensors --rows lrp.csv --predictions lrp.parquet \
+        --architectures lrp.architectures.json
 """
 
 import copy
+import dataclasses
 from typing import get_args
 
 import numpy as np
@@ -19,7 +21,7 @@ from stages import command, device
 from stages.datasets import store
 from stages.datasets.store import derived_seed
 from stages.errors import InputError, naming
-from stages.files import replacing, write_rows
+from stages.files import replacing, write_json, write_rows
 from stages.measuring import measured
 from stages.names import Identity
 from stages.networks import checkpoint
@@ -42,6 +44,7 @@ def main() -> None:
         checkpoint="baseline",
         rows="metrics to write",
         predictions="predictions to write",
+        architectures="what is left of the network after each step, to write",
     )
     parser.add_argument("--criterion", choices=get_args(Criterion), required=True)
     parser.add_argument("--seed", type=int, required=True, help="of the images that are drawn")
@@ -62,7 +65,12 @@ def main() -> None:
     network, architecture = checkpoint.load(arguments.checkpoint)
     if architecture.classes != data.classes:
         raise InputError(f"{arguments.checkpoint}: its classes are not those of {arguments.data}")
-    found = []
+    found, left = [], []
+
+    def note(step: int) -> None:
+        who = {"images_per_class": arguments.images, "criterion": criterion if step else "baseline", "seed": seed}
+        asked = dataclasses.replace(architecture, masked=prune.removal == "mask")
+        left.append(who | {"step": step, "architecture": dataclasses.asdict(asked)})
 
     def measure(step: int, phase: str) -> None:
         identity = Identity("baseline" if step == 0 else criterion, seed, step, phase)
@@ -71,6 +79,7 @@ def main() -> None:
 
     teacher = copy.deepcopy(network.to(where))
     measure(0, "baseline")
+    note(0)
     for step in range(1, prune.steps + 1):
         own_seed = derived_seed(seed, step)
         names = prunable_layers(network, prune.layers.include, prune.layers.exclude)
@@ -91,6 +100,7 @@ def main() -> None:
         with naming(arguments.params):
             tune(network, teacher, architecture, data, rows, settings, prune.finetune.augment, own_seed)
         measure(step, "finetuned")
+        note(step)
         after = [row["accuracy"] for row, _ in found[-2:]]
         log.info("step %d, %.1f %% of the %s gone: accuracy %.4f after the cut, %.4f after tuning", step,
                  100 * plan["reached"], plan["unit"], *after)  # fmt: skip
@@ -98,6 +108,7 @@ def main() -> None:
             log.info("the chain ends: %s", plan["stopped_by"])
             break
     metrics, predictions = zip(*found, strict=True)
+    write_json(arguments.architectures, left)
     write_rows(arguments.rows, [{"images_per_class": arguments.images} | row for row in metrics])
     with replacing(arguments.predictions) as temporary:
         pd.concat(predictions, ignore_index=True).to_parquet(temporary, index=False)

@@ -8,13 +8,11 @@ By hand::
 
 from pathlib import Path
 
-import torch
-
 from stages import command, device
 from stages.files import write_rows
 from stages.names import identify, without_repeats
 from stages.networks import checkpoint
-from stages.networks.timing import measure
+from stages.networks.timing import in_words, times
 from stages.params import load
 
 
@@ -29,29 +27,13 @@ def main() -> None:
     rows = []
     for path in without_repeats(arguments.checkpoints):
         identity = identify(path)
-        network, architecture = checkpoint.load(path)
-        network.to(where)
-        for batch in params.batch_sizes:
-            images = torch.zeros(batch, 3, architecture.image_size, architecture.image_size, device=where)
-            median, spread = measure(network, architecture.normalise(images), params.threads, params.seconds)
-            rows.append(
-                {
-                    "criterion": identity.criterion,
-                    "seed": identity.seed,
-                    "step": identity.step,
-                    "batch": batch,
-                    "threads": params.threads,
-                    "milliseconds": round(median, 4),
-                    "spread": round(spread, 4),
-                }
-            )
-        log.info("%s seed %d step %d: %s", *identity[:3], _in_words(rows, params.batch_sizes))
+        found = times(*checkpoint.load(path), params, where)
+        rows += [
+            {"criterion": identity.criterion, "seed": identity.seed, "step": identity.step} | measured
+            for measured in found
+        ]
+        log.info("%s seed %d step %d: %s", *identity[:3], in_words(found))
     write_rows(arguments.latency, rows)
-
-
-def _in_words(rows: list[dict], batch_sizes: list[int]) -> str:
-    latest = rows[-len(batch_sizes) :]
-    return ", ".join(f"{row['milliseconds']:.2f} ms at batch {row['batch']}" for row in latest)
 
 
 if __name__ == "__main__":

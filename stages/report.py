@@ -45,6 +45,7 @@ def main() -> None:
             page.markdown("The same cuts where k images of each class are all there is, for scores and tuning."),
             page.figure(metrics / "few_shot/few_shot.svg", "Balanced accuracy where few images are all there is."),
             page.folded("At equal size", _page(metrics / "few_shot/page.md")),
+            *_few_at_equal_time(_read(metrics / "few_shot_latency/levels.csv")),
         ],
         "Classes, subgroups, single images": _safety(metrics, table),
         "Does it still look where it looked?": _drift(metrics, params),
@@ -118,15 +119,29 @@ def _equal_size(metrics: Path) -> list[str]:
     timed, timed_areas = (_read(metrics / "comparison" / f"{name}_latency.csv") for name in ("levels", "areas"))
     blocks = [_page(metrics / "comparison/page.md")]
     for axis in [*AXES, *timed["axis"].unique()]:
-        source = levels if axis in AXES else timed
-        chosen = tables.of(source, axis=axis, metric="balanced_accuracy", phase="finetuned")
-        if not chosen.empty and axis != "macs":
-            what = AXES.get(axis, f"measured time, batch of {axis.removeprefix('latency_')}")
-            text = f"Balanced accuracy after fine-tuning where this part of the {what} is left:"
-            blocks.append(page.folded(f"At equal {what}", page.markdown(f"{text}\n\n{tables.levels_markdown(chosen)}")))
+        if axis != "macs":
+            blocks += _at_equal(axis, levels if axis in AXES else timed, "after fine-tuning")
     text = tables.areas_markdown(pd.concat([areas, timed_areas], ignore_index=True))
     blocks.append(page.markdown(f"Mean balanced accuracy over all sizes that every criterion reaches:\n\n{text}"))
     return blocks
+
+
+def _few_at_equal_time(levels: pd.DataFrame) -> list[str]:
+    blocks = []
+    for images, of_number in levels.groupby("images_per_class"):
+        for axis in of_number["axis"].unique():
+            blocks += _at_equal(axis, of_number, f"after tuning on {images} of each class")
+    return blocks
+
+
+def _at_equal(axis: str, levels: pd.DataFrame, when: str) -> list[str]:
+    """Return a folded table of the criteria where parts of one measure of size are left, if they were reached."""
+    chosen = tables.of(levels, axis=axis, metric="balanced_accuracy", phase="finetuned")
+    if chosen.empty:
+        return []
+    what = AXES.get(axis, f"measured time, batch of {axis.removeprefix('latency_')}")
+    text = f"Balanced accuracy {when} where this part of the {what} is left:"
+    return [page.folded(f"At equal {what}, {when}", page.markdown(f"{text}\n\n{tables.levels_markdown(chosen)}"))]
 
 
 def _safety(metrics: Path, table: pd.DataFrame) -> list[str]:

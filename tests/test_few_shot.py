@@ -1,14 +1,17 @@
 """Pruning with few images: the job, by its command."""
 
+import json
 import shutil
 
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from ruamel.yaml import YAML
 
 from stages.datasets import store
 from stages.networks import checkpoint
+from stages.networks.size import measure
 from tests.conftest import ROOT, in_process
 
 
@@ -20,13 +23,17 @@ def few_shot(tmp_path, build, architecture):
     params["prune"] |= {"steps": 2, "per_step": 0.2, "min_channels": 2}
     params["few_shot"] |= {"updates": 5}
 
-    def run(folder, criterion, images, status=0, **few):
+    params["evaluate"]["latency"] |= {"seconds": 0.01}
+
+    def run(folder, criterion, images, status=0, removal="physical", **few):
         params["few_shot"] |= few
+        params["prune"]["removal"] = removal
         with (tmp_path / "params.yaml").open("w") as stream:
             YAML().dump(params, stream)
         rows = tmp_path / "rows.csv"
         given = ["--params", tmp_path / "params.yaml", "--data", folder, "--criterion", criterion, "--seed", 0]
         given += ["--images", images, "--checkpoint", tmp_path / "seed0.safetensors", "--rows", rows]
+        given += ["--architectures", tmp_path / "architectures.json"]
         answer = in_process("few_shot", *given, "--predictions", tmp_path / "p.parquet")
         assert answer.returncode == status, answer.stderr
         return pd.read_csv(rows) if status == 0 else answer.stderr
@@ -51,6 +58,29 @@ def test_no_other_image_than_the_few_is_looked_at(few_shot, prepared_folder, tmp
     images[few] = images[few][:, ::-1]
     np.save(tmp_path / "noise" / "images.npy", images)
     assert few_shot(tmp_path / "noise", criterion, 2)["loss"].tolist()[1:] != rows["loss"].tolist()[1:]
+
+
+@pytest.mark.parametrize("removal", ["physical", "mask"])
+def test_networks_that_were_not_kept_are_timed_by_their_layers(few_shot, prepared_folder, tmp_path, removal):
+    rows = few_shot(prepared_folder, "weight", 2, removal=removal)
+    made = json.loads((tmp_path / "architectures.json").read_text())
+    assert [(each["criterion"], each["step"]) for each in made] == [("baseline", 0), ("weight", 1), ("weight", 2)]
+    for each in made:
+        architecture = checkpoint.Architecture(**each["architecture"])
+        size = measure(architecture.rebuilt(), 16)
+        row = rows[(rows["step"] == each["step"]) & (rows["phase"] != "pruned")].iloc[0]
+        assert (size.params, size.macs) == (row["params"], row["macs"])
+        assert architecture.rebuilt()(torch.zeros(1, 3, 16, 16)).isfinite().all()
+    (tmp_path / "again.json").write_text(json.dumps([each | {"images_per_class": 3} for each in made[:1]]))
+    files = [tmp_path / "architectures.json", tmp_path / "architectures.json", tmp_path / "again.json"]
+    given = ["--params", tmp_path / "params.yaml", "--latency", tmp_path / "latency.csv", "--architectures", *files]
+    answer = in_process("latency_few_shot", *given)
+    assert answer.returncode == 0, answer.stderr
+    found = pd.read_csv(tmp_path / "latency.csv")
+    assert found["images_per_class"].tolist() == [2] * 6 + [3] * 2
+    assert found["criterion"].tolist() == ["baseline"] * 2 + ["weight"] * 4 + ["baseline"] * 2
+    assert found["batch"].tolist() == [1, 32] * 4
+    assert (found["milliseconds"] > 0).all()
 
 
 def test_a_learning_rate_that_is_too_high_is_said_in_one_line(few_shot, prepared_folder):

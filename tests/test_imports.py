@@ -16,6 +16,7 @@ MODULES = {
 }
 STAGE_MODULES = {"prepare", "train", "relevance", "prune", "evaluate", "latency", "compare", "statistics", "safety"} | {
     "few_shot",
+    "latency_few_shot",
     "compare_few_shot",
     "report",
     "drift",
@@ -124,6 +125,7 @@ def test_nothing_of_the_study_imports_the_assistant():
         ("prune", {"torch", "torchvision", "pandas", "torch_pruning", "lightning_fabric"}),
         ("evaluate", {"torch", "torchvision", "pandas"}),
         ("latency", {"torch", "torchvision"}),
+        ("latency_few_shot", {"torch", "torchvision"}),
         ("compare", {"pandas", "matplotlib"}),
         ("statistics", {"pandas"}),
         ("safety", {"pandas", "matplotlib"}),

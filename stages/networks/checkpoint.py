@@ -70,9 +70,13 @@ class Architecture:
 
     def shape(self) -> nn.Module:
         """Return the network on the meta device (shapes without values), with the history replayed if not masked."""
+        return self.rebuilt("meta")
+
+    def rebuilt(self, where: str = "cpu") -> nn.Module:
+        """Return the network as it is before training, with the history replayed if not masked."""
         from stages.networks.architectures import build
 
-        with torch.device("meta"):
+        with torch.device(where):
             network = build(self.name, self.stem, len(self.classes), self.image_size)
             if self.prototypes:
                 network = ProtoPNet(network, self.prototypes, len(self.classes))

@@ -5,6 +5,9 @@ from statistics import median
 import torch
 from torch import nn
 
+from stages.networks.checkpoint import Architecture
+from stages.params.measuring import Latency
+
 ROUNDS = 5  # in which two networks are timed by turns
 
 
@@ -23,6 +26,24 @@ def measure(network: nn.Module, images: torch.Tensor, threads: int, seconds: flo
     timer.timeit(1)
     times = timer.blocked_autorange(min_run_time=seconds)
     return times.median * 1e3, times.iqr * 1e3
+
+
+def times(network: nn.Module, architecture: Architecture, settings: Latency, where: torch.device) -> list[dict]:
+    """Return, for each batch size, how long a forward pass of black images takes, as columns of a table."""
+    network.to(where)
+    rows = []
+    for batch in settings.batch_sizes:
+        images = torch.zeros(batch, 3, architecture.image_size, architecture.image_size, device=where)
+        middle, spread = measure(network, architecture.normalise(images), settings.threads, settings.seconds)
+        rows.append(
+            {"batch": batch, "threads": settings.threads, "milliseconds": round(middle, 4), "spread": round(spread, 4)}
+        )
+    return rows
+
+
+def in_words(rows: list[dict]) -> str:
+    """Return what `times` found in words."""
+    return ", ".join(f"{row['milliseconds']:.2f} ms at batch {row['batch']}" for row in rows)
 
 
 def relative(network: nn.Module, other: nn.Module, images: torch.Tensor, threads: int, seconds: float) -> float:

@@ -11,7 +11,17 @@ import pytest
 
 from tests.pipeline.conftest import ROOT, SMALL, SUBMITTED, clone_of_the_project, copied, moved_to, rules
 
-ON_A_GPU = {"train", "relevance", "prune", "evaluate", "few_shot", "drift", "concepts", "concept_changes", "latency"}
+ON_A_GPU = {
+    "train",
+    "relevance",
+    "prune",
+    "evaluate",
+    "few_shot",
+    "drift",
+    "concepts",
+    "concept_changes",
+    "latency",
+} | {"latency_few_shot"}
 ON_A_GPU |= {"prototypes", "prune_prototypes", "prune_backbone", "evaluate_prototypes"}
 SECRET = secrets.token_hex(16)
 

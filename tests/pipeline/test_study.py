@@ -223,6 +223,8 @@ def test_the_few_shot_regime_makes_the_same_cuts_and_another_number_of_images_ru
     assert right[last].mean() == pytest.approx(found, abs=1e-5)
     pairs = pd.read_csv(complete.folder / "metrics/few_shot/pairs.csv")
     assert set(pairs["images_per_class"]) == {1, 3} and set(pairs["phase"]) == {"pruned", "finetuned"}
+    timed = pd.read_csv(complete.folder / "metrics/few_shot_latency/areas.csv")
+    assert set(timed["images_per_class"]) == {1, 3} and set(timed["axis"]) == {"latency_1"}
     whole.edit(few_shot__images_per_class=[1, 2, 3])
     assert whole.repro() == {few["lrp", 2], few["weight", 2]}
     assert whole.run("dvc", "status").strip() == "Data and pipelines are up to date."
