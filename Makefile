@@ -8,7 +8,7 @@ export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 READY := $(VENV)/.ready
 ASSISTANT := $(VENV)/.assistant
 
-.PHONY: help env run status test test-slow reliability audit lint lock clean toy curves sensitivity app papers results-toy bench-assistant bench-concepts bench-data bench-deployment bench-jobs bench-planning bench-prototypes bench-relevance bench-scheduling
+.PHONY: help env run status test test-slow reliability audit lint lock clean toy curves app papers results-toy bench-assistant bench-concepts bench-data bench-deployment bench-jobs bench-planning bench-prototypes bench-relevance bench-scheduling
 
 help:  ## list the targets
 	@grep -hE '^[a-z%-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z%-]+):[^#]*## /\1\t/' | expand -t 18
@@ -66,9 +66,6 @@ toy: $(READY)  ## the toy study of Yeom et al. (2021): table and figure in metri
 
 curves: $(READY)  ## the study's baselines pruned at once, without fine-tuning (metrics/curves; after make run)
 	@python -m stages.run curves
-
-sensitivity: $(READY)  ## how much each layer alone can lose (metrics/sensitivity; after make run)
-	@python -m stages.run sensitivity
 
 results-toy: $(READY)  ## export the toy study to docs/results-toy.md
 	@python -m stages.study export toy --of toy

@@ -2,7 +2,7 @@
 
 `dvc repro` runs it, one DVC stage after another (`stages/run.py` passes a key for each chain of jobs). By hand it
 shows (`snakemake -n`, `--dag`, `--report`); it writes the study only under DVC, which versions what is written. Beside
-the study stand three targets of their own: `toy`, `curves` and `sensitivity`.
+the study stand targets of their own: `toy` and `curves`.
 """
 
 import os
@@ -31,6 +31,7 @@ TRAINED = f"{WORK}/train/{{key}}/seed{{seed}}"
 STEP = f"{WORK}/prune/{{key}}/{{criterion}}/seed{{seed}}/step{{step}}"
 EVALUATED = f"{WORK}/evaluate/{{key}}/{{criterion}}/seed{{seed}}"
 FEW_SHOT = f"{WORK}/few_shot/{{key}}/k{{images}}/{{criterion}}/seed{{seed}}"
+SENSITIVITY = f"{WORK}/sensitivity/{{key}}/{{criterion}}/seed{{seed}}.csv"
 DRIFT = f"{WORK}/drift/{{key}}/{{criterion}}/seed{{seed}}"
 DRIFT_PICTURES = "metrics/drift/{criterion}/seed{seed}.png"
 CONCEPTS = f"{WORK}/concepts/{{key}}/seed{{seed}}"
@@ -78,6 +79,7 @@ localrules:
     stage_train,
     stage_prune,
     stage_evaluate,
+    stage_sensitivity,
     stage_few_shot,
     stage_drift,
     stage_concepts,
@@ -132,6 +134,7 @@ rule all:
         expand("metrics/comparison/{name}.csv", name=COMPARISON),
         expand("metrics/safety/{name}.csv", name=SAFETY),
         PLOTS,
+        "metrics/sensitivity/page.md",
         "metrics/few_shot.csv",
         FEW_SHOT_COMPARISON,
         "metrics/drift/drift.csv",
@@ -166,6 +169,11 @@ rule stage_evaluate:
         expand("metrics/safety/{name}.csv", name=SAFETY),
         PLOTS,
         expand(PREDICTIONS, criterion=["baseline", *CRITERIA], seed=SEEDS),
+
+
+rule stage_sensitivity:
+    input:
+        "metrics/sensitivity/page.md",
 
 
 rule stage_few_shot:
@@ -383,6 +391,43 @@ rule safety:
     shell:
         "python -m stages.safety --params {input.study:q} --data data/prepared --predictions {input.predictions:q}"
         " --folder metrics/safety 2>&1 | tee {log:q}"
+
+
+rule layer_sensitivity:
+    input:
+        ancient(PREPARED),
+        study=ancient(PARAMS),
+        checkpoint=ancient(f"{BASELINE}.safetensors"),
+    output:
+        SENSITIVITY,
+    log:
+        "logs/layer_sensitivity/{criterion}/seed{seed}.{key}.log",
+    threads: STUDY.evaluate.threads
+    resources:
+        gpu=1,
+    shell:
+        "python -m stages.layer_sensitivity --params {input.study:q} --data data/prepared"
+        " --checkpoint {input.checkpoint:q} --criterion {wildcards.criterion} --seed {wildcards.seed}"
+        " --rows {output:q} 2>&1 | tee {log:q}"
+
+
+rule sensitivity:
+    input:
+        study=ancient(PARAMS),
+        rows=lambda _: ancient(
+            [
+                SENSITIVITY.format(key=key_of("baseline", seed), criterion=criterion, seed=seed)
+                for criterion in STUDY.sensitivity.criteria
+                for seed in SEEDS
+            ]
+        ),
+    output:
+        "metrics/sensitivity/page.md",  # and, if asked, tables and a figure
+    log:
+        "logs/sensitivity.log",
+    shell:
+        "python -m stages.sensitivity --params {input.study:q} --rows {input.rows:q} --folder metrics/sensitivity"
+        " 2>&1 | tee {log:q}"
 
 
 rule few_shot:
@@ -652,6 +697,7 @@ rule report:
         ancient(expand("metrics/safety/{name}.csv", name=SAFETY)),
         ancient(PLOTS),
         ancient(FEW_SHOT_COMPARISON),
+        ancient("metrics/sensitivity/page.md"),
         study=ancient(PARAMS),
     output:
         "metrics/report.html",
@@ -878,54 +924,6 @@ rule curves:
     shell:
         "python -m stages.curves --params {input.study:q} --criteria {input.criteria:q} --settings {input.settings:q}"
         " --folder metrics/curves 2>&1 | tee {log:q}"
-
-
-# Each layer alone: a target of its own (`make sensitivity`), after the baselines of the study.
-
-
-rule layer_sensitivity:
-    input:
-        ancient(PREPARED),
-        study=ancient(PARAMS),
-        checkpoint=ancient(f"{BASELINE}.safetensors"),
-    output:
-        f"{WORK}/sensitivity/{{criterion}}/seed{{seed}}.csv",
-    log:
-        "logs/layer_sensitivity/{criterion}/seed{seed}.log",
-    threads: STUDY.evaluate.threads
-    resources:
-        gpu=1,
-    params:
-        code=code(
-            "layer_sensitivity", "attribution", "datasets", "networks", "pruning", "names.py", "reporting/metrics.py"
-        ),
-        data=lambda _: content(PREPARED[-1]),
-        baseline=lambda job: content(f"{BASELINE}.safetensors".format(**job)),
-        settings=lambda job: [
-            STUDY.prune.scores.read_by(job.criterion),
-            STUDY.prune.layers.model_dump(),
-            STUDY.evaluate.model_dump(include={"batch_size", "threads"}),
-            STUDY.sensitivity.rates,
-        ],
-    shell:
-        "python -m stages.layer_sensitivity --params {input.study:q} --data data/prepared"
-        " --checkpoint {input.checkpoint:q} --criterion {wildcards.criterion} --seed {wildcards.seed}"
-        " --rows {output:q} 2>&1 | tee {log:q}"
-
-
-rule sensitivity:
-    input:
-        study=ancient(PARAMS),
-        rows=expand(f"{WORK}/sensitivity/{{name}}/seed{{seed}}.csv", name=STUDY.sensitivity.criteria, seed=SEEDS),
-    output:
-        multiext("metrics/sensitivity/", "sensitivity.csv", "parts.csv", "sensitivity.svg", "page.md"),
-    log:
-        "logs/sensitivity.log",
-    params:
-        code=code("sensitivity", "reporting", "names.py"),
-    shell:
-        "python -m stages.sensitivity --params {input.study:q} --rows {input.rows:q} --folder metrics/sensitivity"
-        " 2>&1 | tee {log:q}"
 
 
 # The assistant's index (stages/assistant): it reads anew what changed of the papers, the docs and the results.

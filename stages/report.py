@@ -41,6 +41,7 @@ def main() -> None:
     sections = {
         "The result": _result(metrics, table, data, pairs, few_pairs),
         "Criteria at equal size": _equal_size(metrics),
+        "Each layer alone": _each_layer(metrics / "sensitivity"),
         "With few images": [
             page.markdown("The same cuts where k images of each class are all there is, for scores and tuning."),
             page.figure(metrics / "few_shot/few_shot.svg", "Balanced accuracy where few images are all there is."),
@@ -123,6 +124,14 @@ def _equal_size(metrics: Path) -> list[str]:
             blocks += _at_equal(axis, levels if axis in AXES else timed, "after fine-tuning")
     text = tables.areas_markdown(pd.concat([areas, timed_areas], ignore_index=True))
     blocks.append(page.markdown(f"Mean balanced accuracy over all sizes that every criterion reaches:\n\n{text}"))
+    return blocks
+
+
+def _each_layer(folder: Path) -> list[str]:
+    blocks = [_page(folder / "page.md")]
+    if (folder / "sensitivity.svg").exists():
+        caption = "Accuracy (validation) without the lowest filters of one layer alone, by the part of them removed."
+        blocks.insert(0, page.figure(folder / "sensitivity.svg", caption))
     return blocks
 
 

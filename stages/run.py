@@ -48,7 +48,6 @@ GRACE = 15  # seconds that Snakemake has to end after it was told to
 BESIDE = {  # targets that are no stage; their rules
     "toy": ["toy", "toy_problem"],
     "curves": ["curves", "one_shot"],
-    "sensitivity": ["sensitivity", "layer_sensitivity"],
     "index": ["index"],
 }
 TAG = "STUDY_FOLDER"  # in the environment of every job: which study it belongs to

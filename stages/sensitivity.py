@@ -25,9 +25,13 @@ LOST = "lost_"  # before a class: the recall that it loses
 def main() -> None:
     """Run the stage."""
     parser = command.parser("stages.sensitivity", __doc__, folder="folder of table and figure, to write")
-    parser.add_argument("--rows", type=Path, nargs="+", required=True, help="rows of `stages.layer_sensitivity`")
+    parser.add_argument("--rows", type=Path, nargs="*", required=True, help="rows of `stages.layer_sensitivity`")
     arguments = parser.parse_args()
     params = load(arguments.params)
+    if not arguments.rows:
+        with replacing(arguments.folder / "page.md") as temporary:
+            temporary.write_text(f"Not asked: `sensitivity.criteria` in {arguments.params.name} is empty.\n")
+        return
     with naming("rows"):
         rows = pd.concat(map(pd.read_csv, arguments.rows), ignore_index=True)
     with replacing(arguments.folder / "sensitivity.csv") as temporary:
@@ -118,7 +122,7 @@ def figure(rows: pd.DataFrame) -> Figure:
 
 
 def page(rows: pd.DataFrame, params: Params) -> str:
-    """Return what was done, the figure, and the accuracy lost by each layer at half its filters, as Markdown."""
+    """Return what was done, and the accuracy lost by each layer at half its filters, as Markdown."""
     seeds = rows["seed"].nunique()
     lost = mean_loss(rows)
     rate = min(lost.columns, key=lambda value: abs(value - 0.5))
@@ -129,7 +133,7 @@ def page(rows: pd.DataFrame, params: Params) -> str:
     return (
         f"{params.model.name} on {params.data.name}: the lowest filters of one layer alone removed, without "
         f"fine-tuning or recalibration; validation split, mean over {seeds} baseline{'s' if seeds > 1 else ''}. Pruned "
-        f"together: {'; '.join(together) or 'none'}.\n\n![sensitivity](sensitivity.svg)\n\n"
+        f"together: {'; '.join(together) or 'none'}.\n\n"
         f"Accuracy lost where {rate:.0%} of the layer's filters is removed:\n\n{table}\n"
     )
 

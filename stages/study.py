@@ -8,7 +8,7 @@ By hand::
     python -m stages.study size             # what its networks take on the disk, by step
     python -m stages.study free             # deletes networks from the work folder that models.keep does not keep
     python -m stages.study export NAME      # its small results to docs/results/NAME, a page to docs/results-NAME.md
-    python -m stages.study export NAME --of toy       # the same for toy, curves, sensitivity; for prototypes alone
+    python -m stages.study export NAME --of toy       # the same for toy and curves; for prototypes alone
     python -m stages.study overview         # what all exported studies say, between its marks in README.md
 """
 
@@ -189,6 +189,7 @@ def export_study(name: str) -> None:
         "comparison/*.csv",
         "safety/classes.csv",
         "safety/subgroups.csv",
+        "sensitivity/*.*[!d]",
         "few_shot/few_shot.*",
         "concepts/changes.*",
         "prototypes/prototypes.*",
@@ -219,7 +220,10 @@ def export_study(name: str) -> None:
         "## Prototypes",
         (metrics / "prototypes/page.md").read_text().strip(),
         *["![balanced accuracy of ProtoPNets](prototypes.svg)"] * (metrics / "prototypes/prototypes.svg").exists(),
-        *_sensitivity(files),
+        "## Each layer alone",
+        (metrics / "sensitivity/page.md").read_text().strip(),
+        *["![accuracy without parts of one layer](sensitivity.svg)"]
+        * (metrics / "sensitivity/sensitivity.svg").exists(),
         "## Every step",
         tables.steps_markdown(rows),
         "![accuracy](accuracy.svg)",
@@ -290,15 +294,6 @@ def export_target(name: str, target: str) -> None:
         raise InputError(f"{metrics}: not that of {run.PARAMS} and the code as they are; `make {target}` makes it")
     page = (metrics / "page.md").read_text()
     _export(name, f"make {target}", [file for file in metrics.iterdir() if file.name != "page.md"], [page.strip()])
-
-
-def _sensitivity(files: list[Path]) -> list[str]:
-    """Return what the target `sensitivity` says of the study, if it was made, and add its files to those exported."""
-    metrics = Path("metrics/sensitivity")
-    if not (metrics / "page.md").exists() or not _is_up_to_date("sensitivity"):
-        return []
-    files += [file for file in metrics.iterdir() if file.name != "page.md"]
-    return ["## Each layer alone (`make sensitivity`)", (metrics / "page.md").read_text().strip()]
 
 
 def _is_up_to_date(target: str) -> bool:

@@ -3,6 +3,7 @@ import pytest
 
 from stages.layer_sensitivity import parts
 from stages.sensitivity import at_like_harm, harm_in_words
+from tests.conftest import in_process
 
 
 def rows(part, seed, *recalls):
@@ -39,3 +40,9 @@ def test_a_part_that_never_costs_so_much_is_not_told():
 def test_the_parts_are_the_first_and_the_last_third():
     assert parts(list("abcdefgh")) == {"lower third": ["a", "b"], "upper third": ["g", "h"]}
     assert parts(["a"]) == {"lower third": ["a"], "upper third": ["a"]}
+
+
+def test_where_it_is_not_asked_the_page_says_so(tmp_path):
+    assert in_process("sensitivity", "--rows", "--folder", tmp_path / "made").returncode == 0
+    assert [path.name for path in (tmp_path / "made").iterdir()] == ["page.md"]
+    assert (tmp_path / "made/page.md").read_text() == "Not asked: `sensitivity.criteria` in params.yaml is empty.\n"

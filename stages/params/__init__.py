@@ -5,10 +5,10 @@ from typing import Annotated
 
 from pydantic import Field, model_validator
 
-from stages.params.beside import Curves, Sensitivity, Toy
+from stages.params.beside import Curves, Toy
 from stages.params.concepts import Concepts
 from stages.params.data import Data
-from stages.params.measuring import Drift, Evaluate, FewShot
+from stages.params.measuring import Drift, Evaluate, FewShot, Sensitivity
 from stages.params.prototypes import PrototypeStudy
 from stages.params.pruning import Models, Prune
 from stages.params.reading import read
@@ -26,12 +26,12 @@ class Params(Section):
     prune: Prune
     models: Models
     evaluate: Evaluate
+    sensitivity: Sensitivity
     few_shot: FewShot
     drift: Drift
     concepts: Concepts
     prototypes: PrototypeStudy
     curves: Curves
-    sensitivity: Sensitivity
     toy: Toy
 
     @model_validator(mode="after")

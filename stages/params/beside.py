@@ -1,4 +1,4 @@
-"""Sections of the targets beside the study: curves, sensitivity and toy."""
+"""Sections of the targets beside the study: curves and toy."""
 
 from typing import Annotated, Literal
 
@@ -31,19 +31,6 @@ class Curves(Section):
     @model_validator(mode="after")
     def _criteria_differ(self):
         refuse_repeats("criteria", self.criteria)
-        return self
-
-
-class Sensitivity(Section):
-    """Each layer pruned alone, without fine-tuning."""
-
-    criteria: Annotated[list[Criterion], Field(min_length=1)]
-    rates: Annotated[list[Annotated[float, Field(gt=0, lt=1)]], Field(min_length=1)]
-
-    @model_validator(mode="after")
-    def _nothing_twice(self):
-        refuse_repeats("criteria", self.criteria)
-        refuse_repeats("rates", self.rates)
         return self
 
 

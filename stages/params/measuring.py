@@ -1,9 +1,10 @@
-"""Sections evaluate, few_shot and drift."""
+"""Sections evaluate, sensitivity, few_shot and drift."""
 
 from typing import Annotated
 
 from pydantic import Field, model_validator
 
+from stages.params.scores import Criterion
 from stages.params.section import Count, Positive, Section, refuse_repeats
 from stages.params.training import Distillation
 
@@ -35,6 +36,19 @@ class Evaluate(Section):
     threads: Positive
     comparison: Comparison
     latency: Latency
+
+
+class Sensitivity(Section):
+    """Each layer pruned alone, without fine-tuning."""
+
+    criteria: list[Criterion]
+    rates: Annotated[list[Annotated[float, Field(gt=0, lt=1)]], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _nothing_twice(self):
+        refuse_repeats("criteria", self.criteria)
+        refuse_repeats("rates", self.rates)
+        return self
 
 
 class FewShot(Section):

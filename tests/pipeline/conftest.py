@@ -195,7 +195,7 @@ def clone_of_the_project(folder):
     return study
 
 
-LIKE_OTHERS = ["few_shot", "drift", "concepts", "prototypes", "report"]
+LIKE_OTHERS = ["sensitivity", "few_shot", "drift", "concepts", "prototypes", "report"]
 SMALL = {
     "data__image_size": 16,
     "data__limit_per_class": 40,
@@ -211,6 +211,8 @@ SMALL = {
     "prune__scores__coupled__gradient": "mean",
     "prune__scores__coupled__taylor": "max",
     "prune__finetune__batch_size": 32,
+    "sensitivity__criteria": ["lrp", "random"],
+    "sensitivity__rates": [0.25, 0.9],
     "few_shot__images_per_class": [1, 3],
     "few_shot__updates": 3,
     "drift__images_per_class": 2,

@@ -21,7 +21,7 @@ ON_A_GPU = {
     "concepts",
     "concept_changes",
     "latency",
-} | {"latency_few_shot"}
+} | {"latency_few_shot", "layer_sensitivity"}
 ON_A_GPU |= {"prototypes", "prune_prototypes", "prune_backbone", "evaluate_prototypes"}
 SECRET = secrets.token_hex(16)
 

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from stages.names import PARTS
 from stages.networks import checkpoint
 from stages.networks.size import measure
 from tests.browser import BROWSER, opened
@@ -201,6 +202,28 @@ def test_an_unreachable_budget_fails_with_one_line_and_the_place_of_the_log(stud
     assert "Traceback" not in output
     assert "logs/prune/" in output
     assert not list(study.folder.glob(".work/**/*.tmp"))
+
+
+@pytest.mark.slow
+def test_each_layer_alone_is_pruned_from_the_baselines(complete):
+    rows = pd.read_csv(complete.folder / "metrics/sensitivity/sensitivity.csv")
+    history = pd.read_csv(complete.folder / "metrics/history.csv").query("criterion == 'baseline'")
+    accuracy = history.loc[history["val_loss"].idxmin(), "val_accuracy"]
+    assert rows[rows["rate"] == 0]["accuracy"].tolist() == pytest.approx([accuracy] * 2 * rows["group"].nunique())
+    recalls = [name for name in rows.columns if name.startswith("recall_")]
+    assert rows[recalls].mean(axis=1).tolist() == pytest.approx(rows["balanced_accuracy"].tolist(), abs=1e-5)
+    parts, rows = rows[rows["group"].isin(PARTS)], rows[~rows["group"].isin(PARTS)]
+    assert parts["group"].nunique() == 2 and rows["group"].nunique() > 4
+    for group, some in parts.groupby("group"):
+        together = some["layers"].iloc[0].split()
+        alone = rows[rows["group"].isin(together)].groupby(["criterion", "rate"])["removed"].sum()
+        assert some.set_index(["criterion", "rate"])["removed"].to_dict() == alone.to_dict(), group
+    widths = pd.read_csv(complete.folder / "metrics/layers.csv").drop_duplicates("layer").set_index("layer")["original"]
+    expected = (rows["rate"] * rows["group"].map(widths)).round()
+    assert (rows["removed"] == expected.clip(upper=rows["group"].map(widths) - 1)).all()
+    page = complete.read("metrics/sensitivity/page.md")
+    assert f"| {rows['group'].iloc[0]} |" in page
+    assert "the lower and the upper third of the layers alone" in page.lower()
 
 
 @pytest.mark.slow

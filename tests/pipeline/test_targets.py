@@ -7,8 +7,6 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from stages.names import PARTS
-
 TOY = ["python", "-m", "stages.run", "toy"]
 CURVES = ["python", "-m", "stages.run", "curves"]
 INDEX = ["python", "-m", "stages.run", "index"]
@@ -85,29 +83,3 @@ def test_a_target_without_its_baselines_and_the_study_without_dvc_are_refused(fr
     assert "models/baseline/seed0.safetensors" in answer
     answer = fresh.run("snakemake", "--profile", "profiles/local", "--nolock", status=1)
     assert "`dvc repro`" in answer
-
-
-@pytest.mark.slow
-def test_each_layer_alone_is_pruned_from_the_baselines(study):
-    study.edit(sensitivity__criteria=["lrp", "random"], sensitivity__rates=[0.25, 0.9])
-    study.run("python", "-m", "stages.run", "sensitivity")
-    rows = pd.read_csv(study.folder / "metrics/sensitivity/sensitivity.csv")
-    history = pd.read_csv(study.folder / "metrics/history.csv").query("criterion == 'baseline'")
-    accuracy = history.loc[history["val_loss"].idxmin(), "val_accuracy"]
-    assert rows[rows["rate"] == 0]["accuracy"].tolist() == pytest.approx([accuracy] * 2 * rows["group"].nunique())
-    recalls = [name for name in rows.columns if name.startswith("recall_")]
-    assert rows[recalls].mean(axis=1).tolist() == pytest.approx(rows["balanced_accuracy"].tolist(), abs=1e-5)
-    parts, rows = rows[rows["group"].isin(PARTS)], rows[~rows["group"].isin(PARTS)]
-    assert parts["group"].nunique() == 2 and rows["group"].nunique() > 4
-    for group, some in parts.groupby("group"):
-        together = some["layers"].iloc[0].split()
-        alone = rows[rows["group"].isin(together)].groupby(["criterion", "rate"])["removed"].sum()
-        assert some.set_index(["criterion", "rate"])["removed"].to_dict() == alone.to_dict(), group
-    widths = pd.read_csv(study.folder / "metrics/layers.csv").drop_duplicates("layer").set_index("layer")["original"]
-    expected = (rows["rate"] * rows["group"].map(widths)).round()
-    assert (rows["removed"] == expected.clip(upper=rows["group"].map(widths) - 1)).all()
-    page = study.read("metrics/sensitivity/page.md")
-    assert f"| {rows['group'].iloc[0]} |" in page
-    assert "the lower and the upper third of the layers alone" in page.lower()
-    study.run("python", "-m", "stages.study", "export", "layers", "--of", "sensitivity")
-    assert "sensitivity.svg" in study.read("docs/results-layers.md")
