@@ -114,7 +114,8 @@ def figure(rows: pd.DataFrame) -> Figure:
         left = means.loc[criterion].loc[groups]
         image = axes.imshow(left, vmin=0, vmax=means.max().max(), cmap="viridis", aspect="auto")
         axes.set_title(criterion)
-        axes.set_xticks(range(0, left.shape[1], 3), [f"{rate:.0%}" for rate in left.columns[::3]])
+        every = max(1, left.shape[1] // 3)
+        axes.set_xticks(range(0, left.shape[1], every), [f"{rate:.0%}" for rate in left.columns[::every]])
         axes.set_yticks(range(len(groups)), groups)
     figure.supxlabel("filters removed from the layer")
     figure.colorbar(image, ax=panels, label="accuracy (validation)")

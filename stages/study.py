@@ -178,7 +178,7 @@ def export_study(name: str) -> None:
 
     rows = _rows()
     _refuse_outdated()
-    metrics = Path("metrics")
+    metrics, params = Path("metrics"), load(run.PARAMS)
     compared = [pd.read_csv(metrics / f"comparison/{name}.csv") for name in ("levels", "pairs", "stability")]
     criteria = [name for name in rows["criterion"].unique() if name != "baseline"]
     small = (
@@ -196,14 +196,14 @@ def export_study(name: str) -> None:
     )
     files = [path for kind in small for path in metrics.glob(kind)]
     page = [
-        f"{tables.splits(pd.read_csv(run.PREPARED.with_name('index.csv')))} {_start(load(run.PARAMS))}",
+        f"{tables.splits(pd.read_csv(run.PREPARED.with_name('index.csv')))} {_start(params)}",
         *verdicts.sentences(*compared, criteria),
         tables.title(rows),
         tables.markdown(rows),
         "Less the unpruned network:",
         tables.difference_markdown(rows),
         tables.majority(json.loads(run.PREPARED.read_text())["counts"]["test"]),
-        *filter(None, [published.beside(rows, published.of(load(run.PARAMS).data.source))]),
+        *filter(None, [published.beside(rows, published.of(params.data.source))]),
         "Recall of each class:",
         tables.classes_markdown(rows),
         (metrics / "safety/page.md").read_text().strip(),
