@@ -213,6 +213,8 @@ def test_results_are_exported_with_what_made_them(whole):
     assert "With 3 images of each class:" in page
     exported = study.files("docs/results/small")
     assert {"accuracy.pdf", "few_shot.svg", "few_shot.csv", "pairs.csv", "tables.tex"} <= set(exported)
+    assert {"sensitivity.svg", "sensitivity.csv", "parts.csv"} <= set(exported) and "page.md" not in exported
+    assert "the lowest filters of one layer alone removed" in page and "](results/small/sensitivity.svg)" in page
     assert rf"& {accuracy:.4f} &".encode() in exported["tables.tex"]
     assert "Always `ankle-boot`: accuracy 0.1000, balanced accuracy 0.1000." in page
     study.run("python", "-m", "stages.study", "overview")
