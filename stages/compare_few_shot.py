@@ -59,7 +59,7 @@ def main() -> None:
         )
         files = {arguments.table: table}
         for folder, compared in ((arguments.folder, made), (arguments.timed, timed)):
-            files |= {folder / f"{name}.csv": rows for name, rows in compared.items()}
+            files |= {folder / f"{name}.csv": of_name for name, of_name in compared.items()}
         for path, content in files.items():
             written.setdefault(path, []).append(content.assign(**{KEY: images}))
         parts += [

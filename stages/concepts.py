@@ -5,12 +5,13 @@ By hand::
     python -m stages.concepts --data data/prepared --checkpoint models/baseline/seed0.safetensors --folder concepts
 
 writes `atlas.csv` (a row a layer, class and concept), `layers.csv` (what was conserved), `graphs.json`, and pictures:
-`heatmaps/CLASS.png`, `references/LAYER.png` and `graphs/CLASS.svg`; of `concepts.chosen`, `heatmaps/image-ID.png` and
-`graphs/concept-LAYER-CHANNEL.svg` with its numbers as JSON; and the strategies of classes, `strategies.json` and
+`heatmaps/CLASS.png`, `references/LAYER.png` and `graphs/CLASS.svg`; of `concepts.chosen`, `chosen/image-ID.png` and
+`chosen/concept-LAYER-CHANNEL.svg` with its numbers as JSON; and the strategies of classes, `strategies.json` and
 `strategies/CLASS.png`. The rules of relevance are those of `prune.scores.lrp`. The folder is replaced as a whole.
 """
 
 import difflib
+from itertools import zip_longest
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +26,7 @@ from stages.attribution import strategies
 from stages.attribution.atlas import Atlas, Found, survey
 from stages.attribution.canonical import canonical, facts
 from stages.attribution.composites import ByGraph
-from stages.attribution.concepts import propagated, shares
+from stages.attribution.concepts import Propagated, propagated, shares
 from stages.attribution.decomposition import decompose
 from stages.attribution.filters import TRUE_CLASS
 from stages.attribution.references import Highest, fields
@@ -43,7 +44,7 @@ from stages.params.concepts import Concepts
 from stages.pruning.scoring import composite, masks_of
 from stages.reporting import plots
 
-PICTURES = {"heatmaps", "references", "graphs", "strategies"}
+PICTURES = {"heatmaps", "references", "graphs", "chosen", "strategies"}
 TABLES = {"atlas.csv", "layers.csv", "graphs.json", "strategies.json"}
 WIDTHS = [3, 2, 1]  # sub-concepts of a concept, by layers down
 SPREAD = ["effective_concepts", "effective_low", "effective_high"]  # columns of layers.csv
@@ -94,7 +95,8 @@ def main() -> None:
         shown = _spread(reported, settings.pictured_layers)
         _picture(seen, rows, shown, settings, folder)
         chosen = {layer: channels for layer, channels in chosen.items() if layer in reported}
-        _picture_chosen(seen, rows, shown, chosen, settings, folder)
+        for concept in _picture_chosen(seen, rows, shown, chosen, settings, folder):
+            log.warning("no graph of %s: none of its relevance comes from layers below that conserve it", concept)
         if seen.telling not in reported:
             log.warning("no strategies are told: %s is left out", seen.telling)
         _tell_strategies(seen, sorted(seen.told) if seen.telling in reported else [], settings, folder)
@@ -109,7 +111,9 @@ def _picture(seen: "Seen", rows: pd.DataFrame, layers: list[str], settings: Conc
         file = file_name(name)
         top = {layer: _top(rows, layer, name, settings.pictured_concepts) for layer in layers}
         plots.save_pictures(seen.heat_maps(numbers[0], top), folder / "heatmaps" / f"{file}.png")
-        graphs[name] = seen.graph(numbers, (layers[-1], top[layers[-1]][0]), layers, folder / "graphs" / f"{file}.svg")
+        root = layers[-1], top[layers[-1]][0]
+        with seen.propagated(numbers, layers) as found:
+            graphs[name] = _graph(found, root, layers, folder / "graphs" / f"{file}.svg")
     write_json(folder / "graphs.json", graphs)
     for layer in layers:
         if layer not in seen.flat:
@@ -119,22 +123,34 @@ def _picture(seen: "Seen", rows: pd.DataFrame, layers: list[str], settings: Conc
 
 def _picture_chosen(
     seen: "Seen", rows: pd.DataFrame, layers: list[str], chosen: dict[str, list[int]], settings: Concepts, folder: Path
-) -> None:
-    """Write heat maps of the images, and graphs of the concepts, that params.yaml names."""
+) -> list[str]:
+    """Draw the images' heat maps and the concepts' graphs that params.yaml names; return concepts that have none."""
     for number in seen.chosen:
-        name = seen.data.classes[seen.data.index["label"].iloc[number]]
+        row = seen.data.index.iloc[number]
+        name = seen.data.classes[row["label"]] if seen.right[row["label"]] else ALL_CLASSES
         top = {layer: _top(rows, layer, name, settings.pictured_concepts) for layer in layers}
-        if not any(top.values()):
-            name = ALL_CLASSES  # no image of its class is right
-            top = {layer: _top(rows, layer, name, settings.pictured_concepts) for layer in layers}
-        image = file_name(seen.data.index["image_id"].iloc[number])
-        plots.save_pictures(seen.heat_maps(number, top), folder / "heatmaps" / f"image-{image}.png")
-    numbers = sum(seen.examples().values(), [])
+        file = folder / "chosen" / f"image-{file_name(row['image_id'])}.png"
+        plots.save_pictures(seen.heat_maps(number, top), file)
+    by_turns = zip_longest(*seen.examples().values())  # of all classes, should there be too many
+    numbers = [number for turn in by_turns for number in turn if number is not None][: settings.batch_size]
+    bare = []
     for layer, channels in chosen.items():
         down = [name for name in seen.layers if name in layers or name == layer]
-        for channel in channels:
-            file = folder / "graphs" / f"concept-{layer}-{channel}.svg"
-            write_json(file.with_suffix(".json"), seen.graph(numbers, (layer, channel), down, file))
+        with seen.propagated(numbers, down) as found:
+            for channel in channels:
+                file = folder / "chosen" / f"concept-{layer}-{channel}.svg"
+                edges = _graph(found, (layer, channel), down, file)
+                write_json(file.with_suffix(".json"), edges)
+                bare += [] if edges else [f"{layer}:{channel}"]
+    return bare
+
+
+def _graph(found: Propagated, root: tuple[str, int], layers: list[str], file: Path) -> list[dict]:
+    """Draw what a concept is made of in some images, if anything, and return it: sub-concepts and shares."""
+    edges = decompose(found, root, layers, WIDTHS)
+    if edges:
+        plots.save(plots.concept_graph([(edge.above, edge.below, edge.share) for edge in edges], layers), file)
+    return [{"above": list(edge.above), "below": list(edge.below), "share": round(edge.share, 6)} for edge in edges]
 
 
 def _tell_strategies(seen: "Seen", labels: list[int], settings: Concepts, folder: Path) -> None:
@@ -275,13 +291,6 @@ class Seen:
         return plots.concept_maps(
             self.data.images[number], f"{self.data.classes[row['label']]}: {row['image_id']}", maps
         )
-
-    def graph(self, numbers: list[int], root: tuple[str, int], layers: list[str], file: Path) -> list[dict]:
-        """Draw what a concept is made of in some images, and return it: sub-concepts and shares."""
-        with self.propagated(numbers, layers) as found:
-            edges = decompose(found, root, layers, WIDTHS)
-        plots.save(plots.concept_graph([(edge.above, edge.below, edge.share) for edge in edges], layers), file)
-        return [{"above": list(edge.above), "below": list(edge.below), "share": round(edge.share, 6)} for edge in edges]
 
     def vectors(self, label: int) -> tuple[list[int], np.ndarray]:
         """Return images of a class and the shares of relevance, N x C, of the concepts that tell its strategies."""

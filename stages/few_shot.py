@@ -67,19 +67,16 @@ def main() -> None:
         raise InputError(f"{arguments.checkpoint}: its classes are not those of {arguments.data}")
     found, left = [], []
 
-    def note(step: int) -> None:
-        who = {"images_per_class": arguments.images, "criterion": criterion if step else "baseline", "seed": seed}
-        asked = dataclasses.replace(architecture, masked=prune.removal == "mask")
-        left.append(who | {"step": step, "architecture": dataclasses.asdict(asked)})
-
     def measure(step: int, phase: str) -> None:
         identity = Identity("baseline" if step == 0 else criterion, seed, step, phase)
-        seen = masking.as_asked(network, architecture, prune.removal)
-        found.append(measured(identity, *seen, data, params.evaluate.batch_size))
+        seen, shape = masking.as_asked(network, architecture, prune.removal)
+        found.append(measured(identity, seen, shape, data, params.evaluate.batch_size))
+        if phase != "pruned":
+            who = {"images_per_class": arguments.images, "criterion": identity.criterion, "seed": seed, "step": step}
+            left.append(who | {"architecture": dataclasses.asdict(shape)})
 
     teacher = copy.deepcopy(network.to(where))
     measure(0, "baseline")
-    note(0)
     for step in range(1, prune.steps + 1):
         own_seed = derived_seed(seed, step)
         names = prunable_layers(network, prune.layers.include, prune.layers.exclude)
@@ -100,7 +97,6 @@ def main() -> None:
         with naming(arguments.params):
             tune(network, teacher, architecture, data, rows, settings, prune.finetune.augment, own_seed)
         measure(step, "finetuned")
-        note(step)
         after = [row["accuracy"] for row, _ in found[-2:]]
         log.info("step %d, %.1f %% of the %s gone: accuracy %.4f after the cut, %.4f after tuning", step,
                  100 * plan["reached"], plan["unit"], *after)  # fmt: skip

@@ -33,15 +33,14 @@ def main() -> None:
         with naming(path):
             chain = json.loads(path.read_text())
         for made in chain:
-            identity = {name: made[name] for name in ("images_per_class", "criterion", "seed", "step")}
-            key = tuple(identity.values())
+            architecture = Architecture(**made.pop("architecture"))
+            key = tuple(made.values())
             if key in rows:
                 continue  # each chain has the unpruned network, too
-            architecture = Architecture(**made["architecture"])
             network = architecture.rebuilt().to(memory_format=architecture.memory_format)
             found = times(network, architecture, params, where)
-            rows[key] = [identity | measured for measured in found]
-            log.info("%d images, %s seed %d step %d: %s", *key, in_words(found))
+            rows[key] = [made | measured for measured in found]
+            log.info("%s: %s", ", ".join(f"{name} {value}" for name, value in made.items()), in_words(found))
     write_rows(arguments.latency, [row for found in rows.values() for row in found])
 
 

@@ -15,7 +15,7 @@ STEP = re.compile(r"(^|/)(?P<criterion>[^/]+)/seed(?P<seed>\d+)/step(?P<step>\d+
 
 
 def file_name(name: str) -> str:
-    """Return the name of a class as part of a file's name; two classes never have the same."""
+    """Return the name of a class, or an image's id, as part of a file's name; two never have the same."""
     return name.replace("%", "%25").replace("/", "%2F")
 
 

@@ -202,8 +202,8 @@ def _concepts(metrics: Path, params: Params, data: dict) -> list[str]:
             words = "images whose relevance goes through the same concepts, most typical first, and outliers."
             figures.append(page.figure(strategies, f"{name}: {words}"))
         blocks += figures if not number else [page.folded(f"Concepts of {name}", "".join(figures))]
-    chosen = sorted([*pictures.glob("heatmaps/image-*.png"), *pictures.glob("graphs/concept-*.svg")])
-    blocks += [page.folded(f"Chosen: {path.stem}", page.figure(path, f"{path.stem}.")) for path in chosen]
+    for path in sorted([*pictures.glob("chosen/*.png"), *pictures.glob("chosen/*.svg")]):
+        blocks.append(page.folded(f"Chosen: {path.stem}", page.figure(path, f"{path.stem}.")))
     sheets = {sheet.stem: sheet for sheet in (pictures / "references").glob("*.png")}
     layers = [layer for layer in _read(metrics / "concepts/layers.csv")["layer"].unique() if layer in sheets]
     for layer in layers[-1:]:

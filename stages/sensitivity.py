@@ -90,6 +90,8 @@ def harm_in_words(harm: pd.DataFrame, seeds: list[int]) -> str:
         "of the accuracy: how many classes lose as much of their recall, and the effective number of classes that "
         "bear the loss (1: one alone); and by how much recall changes, of the classes that lose most."
     )
+    if harm.empty:
+        return f"{intended.partition(':')[0]}: no rate that was asked for does.\n"
     groups = harm.groupby(["criterion", "part"], sort=False)
     texts = groups[["rate", "lost", "hurt", "classes"]].mean()
     texts = texts.assign(rate=texts["rate"].map("{:.0%}".format), lost=texts["lost"].map("{:.3f}".format))

@@ -151,18 +151,22 @@ def test_a_folder_with_other_things_is_not_replaced(concepts, tmp_path):
     assert not list(tmp_path.glob(".concepts*"))
 
 
-def test_chosen_images_and_concepts_are_drawn(concepts, tmp_path, prepared):
+def test_chosen_images_and_concepts_are_drawn(concepts, tmp_path, prepared, network_file):
     test = prepared.index[prepared.index["split"] == "test"]["image_id"].astype(str)
-    wanted = {"images": [test.iloc[5], test.iloc[-1]], "concepts": ["layer3.0.conv1:0,5", "layer2.0.conv1:1"]}
+    assert concepts().returncode == 0
+    atlas = pd.read_csv(tmp_path / "concepts/atlas.csv").query("`class` == '(all)'").groupby("layer")["concept"]
+    (one, other), lower = atlas.apply(list)["layer3.0.conv1"][:2], atlas.first()["layer2.0.conv1"]
+    named = [f"layer3.0.conv1:{one},{other}", f"layer2.0.conv1:{lower}"]
+    wanted = {"images": [test.iloc[5], test.iloc[-1]], "concepts": named}
     answer = concepts(chosen=wanted)
     assert answer.returncode == 0, answer.stderr
-    made = sorted(path.name for path in (tmp_path / "concepts/heatmaps").glob("image-*"))
+    made = sorted(path.name for path in (tmp_path / "concepts/chosen").glob("image-*"))
     assert made == sorted(f"image-{name}.png" for name in wanted["images"])
     for name in made:
-        with Image.open(tmp_path / "concepts/heatmaps" / name) as picture:
+        with Image.open(tmp_path / "concepts/chosen" / name) as picture:
             assert np.asarray(picture.convert("RGB")).std() > 5
-    stems = [f"concept-{layer}" for layer in ("layer2.0.conv1-1", "layer3.0.conv1-0", "layer3.0.conv1-5")]
-    graphs = tmp_path / "concepts/graphs"
+    stems = [f"concept-layer2.0.conv1-{lower}", *sorted(f"concept-layer3.0.conv1-{n}" for n in (one, other))]
+    graphs = tmp_path / "concepts/chosen"
     assert sorted(path.stem for path in graphs.glob("concept-*.svg")) == stems
     found = {stem: json.loads((graphs / f"{stem}.json").read_text()) for stem in stems}
     assert found[stems[1]] != found[stems[2]]
@@ -171,6 +175,12 @@ def test_chosen_images_and_concepts_are_drawn(concepts, tmp_path, prepared):
         assert all(edge["above"] == [layer, int(channel)] for edge in edges[:1])
         assert all(0 < edge["share"] <= 1 + 1e-6 for edge in edges)
     assert sum(map(len, found.values())) > 3
+    network, architecture = checkpoint.load(network_file)
+    network.layer2[0].bn1.weight.data[lower] = network.layer2[0].bn1.bias.data[lower] = 0.0  # a dead channel
+    checkpoint.save(network_file, network, architecture)
+    answer = concepts(chosen={"images": [], "concepts": named[1:]})
+    assert (answer.returncode, f"no graph of {named[1]}: none" in answer.stdout) == (0, True), answer.stderr
+    assert json.loads((graphs / f"{stems[0]}.json").read_text()) == [] and not list(graphs.glob("*.svg"))
 
 
 @pytest.mark.parametrize(

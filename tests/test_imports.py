@@ -78,7 +78,9 @@ def test_the_deps_of_a_dvc_stage_are_exactly_the_modules_its_rules_use(stage):
 @pytest.mark.parametrize("stage", STAGES)
 def test_what_comes_after_the_chains_is_nothing_that_a_chain_uses(stage):
     meta = STAGES[stage]["meta"]
-    chains = {"train", "relevance", "prune", "evaluate", "few_shot", "drift"} & set(meta["rules"])
+    chains = {"train", "relevance", "prune", "evaluate", "few_shot", "drift", "layer_sensitivity", "concepts"}
+    chains |= {"concept_changes", "prototypes", "prune_prototypes", "prune_backbone", "evaluate_prototypes"}
+    chains &= set(meta["rules"])
     used = {MODULES[name].as_posix() for rule in chains for name in closure(f"stages.{rule}") if name.count(".") > 0}
     deps = [dep for dep in STAGES[stage]["deps"] if dep not in meta.get("after_chains", [])]
     assert not {path for path in used if not any(path == dep or path.startswith(f"{dep}/") for dep in deps)}

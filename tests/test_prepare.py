@@ -144,6 +144,13 @@ def test_the_centre_of_a_mask_is_that_of_its_image(prepare, masked, tmp_path):
     assert (masks[..., :2] == 255).all() and (masks[..., 4:] == 0).all()
 
 
+def test_masks_may_be_empty_if_that_is_allowed(prepare, masked, tmp_path):
+    answer = prepare(masks=masked(save_mask(0)) | {"allow_empty": True})
+    assert answer.returncode == 0, answer.stderr
+    data = store.load(tmp_path / "prepared")
+    assert (data.masks.reshape(40, -1).max(1) == 0).tolist() == (data.index["image_id"] == "5.png").tolist()
+
+
 def save_mask(value, shape=(20, 30)):
     return lambda folder: Image.fromarray(np.full(shape, value, np.uint8)).save(folder / "5_lesion.png")
 

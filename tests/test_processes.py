@@ -5,9 +5,11 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -24,7 +26,7 @@ from stages.pruning.scoring import scored
 from stages.training.loop import _for_training, _own_randomness, fit
 from tests.conftest import ROOT, lively
 
-CRITERIA = ["lrp", "crp", "gradient", "taylor", "activation", "integrated-gradients", "weight"]
+CRITERIA = ["lrp", "crp", "crp-region", "gradient", "taylor", "activation", "integrated-gradients", "weight"]
 TRAININGS = {
     "without norms": {},
     "mixup, average, weights of classes drawn": {"mixup": 0.4, "ema": 0.9, "sampling": 0.5},
@@ -79,12 +81,18 @@ def trained(name, network, data, folder, fabric):
 
 
 def scores(data, fabric):
-    params = load(ROOT / "params.yaml").prune.scores.model_copy(update={"references_per_class": 3})
+    params = load(ROOT / "params.yaml").prune.scores
+    of_masks = params.crp.model_copy(update={"region": "masks"})
+    params = params.model_copy(update={"references_per_class": 3, "crp": of_masks})
+    masks = np.zeros(data.images.shape[:3], np.uint8)
+    masks[data.index["label"] < 4, :6, :6] = 255  # of none of the second process's images
+    data = replace(data, masks=masks)
     torch.manual_seed(0)
     network = lively(architectures.build("resnet8", "imagenet", 10, 16))
-    names = list(architectures.scored_layers(network))
+    layers = list(architectures.scored_layers(network))
     found = {}
     for criterion in CRITERIA:
+        names = layers[:3] if criterion == "crp-region" else layers
         of_layers, relevance = scored(
             criterion, network, architecture_of(data), data, names, params, seed=1, own_seed=2, fabric=fabric
         )

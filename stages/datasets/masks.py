@@ -24,7 +24,7 @@ def reader(given: Masks, records: pd.DataFrame) -> Callable[[int, tuple[int, int
     ------
     InputError
         The folder is missing or not the one that was meant, or an image has no mask; the function: a mask cannot be
-        read, has another size than the image, or holds none of it or all.
+        read, has another size than the image, or holds all of it, or none if that is not allowed.
     """
     folder = Path(given.path)
     if not folder.is_dir():
@@ -47,8 +47,9 @@ def reader(given: Masks, records: pd.DataFrame) -> Callable[[int, tuple[int, int
             ours, its = (" x ".join(map(str, each)) for each in (picture.size, size))
             raise InputError(f"{path}: has {ours} pixels, its image {its}; they must be the same")
         low, high = picture.getextrema()
-        if low == high:
-            raise InputError(f"{path}: holds {'all' if low else 'none'} of the image; some must be inside and some not")
+        if low or not (high or given.allow_empty):
+            hint = "some must be outside" if low else f"some must be inside, or {KEY}.allow_empty true"
+            raise InputError(f"{path}: holds {'all' if low else 'none'} of the image; {hint}")
         return picture
 
     return mask

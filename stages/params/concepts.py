@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from stages.params.pruning import Layers
-from stages.params.scores import Region
+from stages.params.scores import RegionOrMasks
 from stages.params.section import Fraction, Positive, Section
 
 
@@ -32,7 +32,7 @@ class Concepts(Section):
     kept: Positive
     resamples: Annotated[int, Field(ge=40)]
     lost: Fraction
-    region: Region | Literal["masks"] | None
+    region: RegionOrMasks | None
     references: Positive
     examples: Positive
     pictured_layers: Positive

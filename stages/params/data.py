@@ -49,11 +49,15 @@ class Table(Section):
 
 
 class Masks(Section):
-    """A folder of masks, a picture for each image with the image's name and this suffix, and the folder's SHA-256."""
+    """A folder of masks, a picture for each image with the image's name and this suffix, and the folder's SHA-256.
+
+    With `allow_empty` they may hold nothing of an image, such as that of a mark that most images do not have.
+    """
 
     path: str
     suffix: str = ".png"
     sha256: Digest
+    allow_empty: bool = False
 
 
 class Data(Section):

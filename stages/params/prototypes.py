@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from stages.params.scores import Reduced, Region
+from stages.params.scores import Reduced, RegionOrMasks
 from stages.params.section import Count, Positive, Section, Share, refuse_repeats
 
 
@@ -31,7 +31,7 @@ class PrototypeRules(Section):
     neighbours: Positive
     own: Annotated[float, Field(gt=0, allow_inf_nan=False)]
     alike: Annotated[float, Field(ge=0, allow_inf_nan=False)]
-    region: Region | Literal["masks"] | None
+    region: RegionOrMasks | None
     inside: Share
     last_of_class: Literal["refuse", "keep"]
 

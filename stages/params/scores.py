@@ -58,12 +58,15 @@ class Region(Section):
         return self
 
 
+RegionOrMasks = Region | Literal["masks"]  # the same of each image, or the mask that it has in the data
+
+
 class Crp(Section):
     """What the criteria crp-class, crp-contrast and crp-region ask for."""
 
     class_name: str | None
     contrast: Annotated[list[str], Field(min_length=2, max_length=2)] | None
-    region: Region | Literal["masks"] | None
+    region: RegionOrMasks | None
 
     @field_validator("contrast")
     @classmethod

@@ -174,28 +174,32 @@ def crp_region(network: nn.Module, names: list[str], references: References) -> 
     Raises
     ------
     ValueError
-        The references name no region, or none of their images has one, or a layer cannot tell it from the rest.
+        The references name no region, or a layer cannot tell it from the rest in any image.
     """
     if references.region is None:
         raise ValueError("crp-region needs a region")
-    some = references.region.amax((-2, -1)) > references.region.amin((-2, -1))
-    if some.numel() and not some.any():  # of no image at all, another process has them
-        raise ValueError("crp-region: the region is all of each reference image, or none")
-    seen = dict.fromkeys(names, 0)
+    known = bool((references.region.amax((-2, -1)) > references.region.amin((-2, -1))).any())
+    seen, told = dict.fromkeys(names, 0), dict.fromkeys(names, 0)
+    shapes: dict[str, torch.Size] = {}
 
     def elsewhere(name: str, relevance: torch.Tensor, _: torch.Tensor) -> torch.Tensor:
-        batch = slice(seen[name], seen[name] + len(relevance)) if references.region.ndim == 3 else ...
+        masks, shapes[name] = references.region, relevance.shape[2:]
+        if masks.ndim == 3:
+            masks = masks[seen[name] : seen[name] + len(relevance)]
         seen[name] += len(relevance)
-        masks = references.region[batch].expand(len(relevance), -1, -1).to(relevance)
-        found = within(masks, relevance)
-        if found is None or (found[2] == 0)[some[batch].to(relevance.device).expand(len(relevance))].any():
-            shape = " x ".join(map(str, relevance.shape[2:])) or "no"
-            raise ValueError(f"crp-region: layer {name} has {shape} positions: too few; prune.layers may exclude it")
+        found = within(masks.expand(len(relevance), -1, -1).to(relevance), relevance)
+        if found is None:
+            return torch.zeros(relevance.shape[1], device=relevance.device)
         inside, absolute, area = found
+        told[name] += int((area > 0).sum())
         total = absolute.sum(1, keepdim=True)
         return -torch.where(total == 0, 0.0, (inside - area[:, None] * absolute) / total).sum(0)
 
-    return _of_relevance(network, names, references, elsewhere)
+    scores = _of_relevance(network, names, references, elsewhere)
+    if blind := next((name for name in names if known and not told[name]), None):
+        shape = " x ".join(map(str, shapes[blind])) or "no"
+        raise ValueError(f"crp-region: layer {blind} has {shape} positions: too few; prune.layers may exclude it")
+    return scores
 
 
 def _of_relevance(

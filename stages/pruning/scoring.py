@@ -56,11 +56,15 @@ def scored(
         A score is not finite, or the criterion does not exist for the network.
     """
     device = next(network.parameters()).device
+    if settings.crp.asked_by(criterion):
+        data.refuse_unknown(settings.crp.classes(), "prune.scores.crp")
     rows = np.empty(0, int)
     if criterion not in UNSEEING:
         rows = _reference_rows(criterion, network, architecture, data, settings, seed)
-        rows = rows[sharing.part(len(rows), fabric)]
-    asked = _asked(criterion, settings, data, rows, architecture.image_size)
+    asked, mine = _asked(criterion, settings, data, rows, architecture.image_size), sharing.part(len(rows), fabric)
+    rows = rows[mine]
+    if "region" in asked:
+        asked["region"] = asked["region"][mine]
     batches = data.batches(rows, settings.batch_size)
     references = References(
         ((architecture.normalise(images.to(device)), labels.to(device)) for images, labels in batches),
@@ -120,12 +124,14 @@ def _asked(criterion: str, settings: Settings, data: Prepared, rows: np.ndarray,
     crp = settings.crp
     if crp.asked_by(criterion) is None:
         return {}
-    data.refuse_unknown(crp.classes(), "prune.scores.crp")
     if criterion == "crp-class":
         return {"label": data.classes.index(crp.class_name)}
     if criterion == "crp-contrast":
         return {"contrast": tuple(map(data.classes.index, crp.contrast))}
-    return {"region": masks_of(crp.region, data, rows, size, "prune.scores.crp.region")}
+    masks = masks_of(crp.region, data, rows, size, "prune.scores.crp.region")
+    if not (masks.amax((1, 2)) > masks.amin((1, 2))).any():
+        raise InputError(f"prune.scores.crp.region: none of {len(rows)} reference images has one; ask for more of them")
+    return {"region": masks}
 
 
 def region(given: Region, size: int, key: str) -> torch.Tensor:

@@ -318,10 +318,12 @@ def test_protopnets_are_pruned_and_stand_beside_the_classifier(complete):
 
 @pytest.mark.slow
 def test_a_study_may_do_without_prototypes(whole):
-    whole.edit(prototypes__per_class=0)
+    whole.edit(prototypes__per_class=0, sensitivity__criteria=[])
     whole.repro()
     assert whole.run("dvc", "status").strip() == "Data and pipelines are up to date."
-    assert "No ProtoPNets were asked for" in whole.read("metrics/report.html")
+    report = whole.read("metrics/report.html")
+    assert "No ProtoPNets were asked for" in report and "`sensitivity.criteria` in params.yaml is empty" not in report
+    assert "<code>sensitivity.criteria</code> in params.yaml is empty" in report
     whole.commit("without")
     answer = whole.run("python", "-m", "stages.study", "export", "p", "--of", "prototypes", status=2)
     assert "prototypes.per_class" in answer.splitlines()[-1]
@@ -330,6 +332,8 @@ def test_a_study_may_do_without_prototypes(whole):
 @pytest.mark.slow
 def test_the_report_holds_all_it_shows(complete):
     text = complete.read("metrics/report.html")
+    assert "the lowest filters of one layer alone removed" in text
+    assert "At equal measured time, batch of 1, after tuning on 3 of each class" in text
     assert not re.findall(r"(?:src|href)=\"(?!data:|#)[^\"]*", text)
     accuracy = json.loads(complete.read("metrics/summary.json"))["lrp"]["accuracy"]
     assert f">{accuracy:.4f}<" in text

@@ -257,8 +257,24 @@ def test_each_image_may_have_a_region_of_its_own(build, images):
     box = references(images).region
     for name, values in scores(box.expand(len(images), -1, -1)).items():
         assert torch.equal(values, scores(box)[name])
-    with pytest.raises(ValueError, match="the region is all of each reference image, or none"):
-        scores(torch.ones(len(images), 32, 32))
+
+
+def test_an_image_whose_region_a_layer_cannot_tell_counts_nothing(build, images):
+    network, name = build("resnet18"), "layer3.1.conv1"  # 2 x 2
+    masks = torch.zeros(len(images), 32, 32)
+    masks[:, :16] = 1
+    masks[0] = 0
+    masks[0, 12:20, 12:20] = 1
+
+    def scores(region):
+        return score("crp-region", network, replace(references(images), region=region), "none", [name])[name]
+
+    without = masks.clone()
+    without[0] = 0
+    assert torch.equal(scores(masks), scores(without))
+    assert scores(masks).abs().max() > 1e-3
+    with pytest.raises(ValueError, match="layer layer3.1.conv1 has 2 x 2 positions: too few"):
+        scores(masks[:1].expand(len(images), -1, -1))
 
 
 @pytest.mark.parametrize("criterion", ["crp-class", "crp-contrast", "crp-region"])
