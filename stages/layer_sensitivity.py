@@ -12,6 +12,8 @@ By hand::
 import copy
 from typing import get_args
 
+from torch import Tensor
+
 from stages import command, device
 from stages.datasets import store
 from stages.errors import naming
@@ -46,16 +48,21 @@ def main() -> None:
             arguments.criterion, network, architecture, data, params.prune.layers, params.prune.scores, arguments.seed,
             min_channels=1,
         )  # fmt: skip
-    rows = []
+    labels = data.labels(data.rows("val"))
+
+    def answers(without: list[selection.Candidate]) -> Tensor:
+        """Return the class that the network says each image is, without some of its filters."""
+        pruned = copy.deepcopy(network)
+        surgery.remove(pruned, architecture.image_size, selection.by_group(without))
+        return predict(pruned, architecture, data, data.rows("val"), params.evaluate.batch_size)[0].argmax(1)
+
+    rows, whole = [], answers([])
     order = list(scored_layers(network))
     groups = dict(sorted(of_each_group(candidates).items(), key=lambda item: order.index(item[0])))
     for name, together in ({root: [root] for root in groups} | parts(list(groups))).items():
         for rate in [0.0, *params.sensitivity.rates]:
             some = [one for root in together for one in lowest(groups[root], rate)]
-            pruned = copy.deepcopy(network)
-            surgery.remove(pruned, architecture.image_size, selection.by_group(some))
-            logits, labels = predict(pruned, architecture, data, data.rows("val"), params.evaluate.batch_size)
-            predicted = logits.argmax(1)
+            predicted = answers(some) if some else whole
             row = {"criterion": arguments.criterion, "seed": arguments.seed, "group": name, "rate": rate}
             row |= {"layers": " ".join(layer for root in together for layer in groups[root][0].group.layers)}
             row |= {"removed": len(some), "accuracy": (predicted == labels).double().mean().item()}
