@@ -118,7 +118,7 @@ def test_published_rankings_equal_a_slow_computation_from_the_table(name):
                     order = [value for _, value in found]
                     assert order == sorted(order, reverse=metric not in ("ece", "loss"))
                     compared += 1
-    assert compared > 20
+    assert compared > 2 * len(metrics)  # all at both shares of the MACs, and some elsewhere
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
