@@ -196,8 +196,9 @@ def _concepts(metrics: Path, params: Params, data: dict) -> list[str]:
             f"{name}: an image, and for each layer where its five most relevant concepts get their relevance from."
         )
         figures = [page.figure(path, caption)]
-        words = "Sub-concepts of the last layer's first concept, layer by layer, as wide as their share."
-        figures.append(page.figure(pictures / "graphs" / f"{path.stem}.svg", f"{name}: {words}"))
+        if (graph := pictures / "graphs" / f"{path.stem}.svg").exists():  # not where no layer is below
+            words = "Sub-concepts of the last layer's first concept, layer by layer, as wide as their share."
+            figures.append(page.figure(graph, f"{name}: {words}"))
         if (strategies := pictures / "strategies" / f"{path.stem}.png").exists():
             words = "images whose relevance goes through the same concepts, most typical first, and outliers."
             figures.append(page.figure(strategies, f"{name}: {words}"))
