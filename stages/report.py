@@ -22,7 +22,6 @@ from stages.reporting import page, prototypes, tables, verdicts
 
 PACKAGES = ("torch", "torchvision", "zennit", "torch-pruning", "ptflops", "snakemake", "dvc")
 CLASSES_SHOWN = 3
-AXES = {"macs": "MACs", "params": "parameters", "filters": "filters"}
 
 
 def main() -> None:
@@ -35,6 +34,7 @@ def main() -> None:
     metrics = arguments.metrics
     table = _read(metrics / "pruning.csv")
     data = _described(arguments.data / "dataset.json")
+    few_levels = [_read(metrics / part / "levels.csv") for part in ("few_shot", "few_shot_latency")]
     pairs, few_pairs = (_read(metrics / part / "pairs.csv") for part in ("comparison", "few_shot"))
     introduction = _introduction(params, data, _read(arguments.data / "index.csv"))
     title = f"Pruning {params.model.name} on {_data_set(params)} by what it finds relevant"
@@ -46,7 +46,7 @@ def main() -> None:
             page.markdown("The same cuts where k images of each class are all there is, for scores and tuning."),
             page.figure(metrics / "few_shot/few_shot.svg", "Balanced accuracy where few images are all there is."),
             page.folded("At equal size", _page(metrics / "few_shot/page.md")),
-            *_few_at_equal_time(_read(metrics / "few_shot_latency/levels.csv")),
+            *_folded(tables.few_at_other_sizes(pd.concat(few_levels))),
         ],
         "Classes, subgroups, single images": _safety(metrics, table),
         "Does it still look where it looked?": _drift(metrics, params),
@@ -119,12 +119,14 @@ def _equal_size(metrics: Path) -> list[str]:
     levels, areas = (_read(metrics / "comparison" / f"{name}.csv") for name in ("levels", "areas"))
     timed, timed_areas = (_read(metrics / "comparison" / f"{name}_latency.csv") for name in ("levels", "areas"))
     blocks = [_page(metrics / "comparison/page.md")]
-    for axis in [*AXES, *timed["axis"].unique()]:
-        if axis != "macs":
-            blocks += _at_equal(axis, levels if axis in AXES else timed, "after fine-tuning")
+    blocks += _folded(tables.at_other_sizes(pd.concat([levels, timed]), "after fine-tuning"))
     text = tables.areas_markdown(pd.concat([areas, timed_areas], ignore_index=True))
     blocks.append(page.markdown(f"Mean balanced accuracy over all sizes that every criterion reaches:\n\n{text}"))
     return blocks
+
+
+def _folded(texts: dict[str, str]) -> list[str]:
+    return [page.folded(title, page.markdown(text)) for title, text in texts.items()]
 
 
 def _each_layer(folder: Path) -> list[str]:
@@ -133,24 +135,6 @@ def _each_layer(folder: Path) -> list[str]:
         caption = "Accuracy (validation) without the lowest filters of one layer alone, by the part of them removed."
         blocks.insert(0, page.figure(folder / "sensitivity.svg", caption))
     return blocks
-
-
-def _few_at_equal_time(levels: pd.DataFrame) -> list[str]:
-    blocks = []
-    for images, of_number in levels.groupby("images_per_class"):
-        for axis in of_number["axis"].unique():
-            blocks += _at_equal(axis, of_number, f"after tuning on {images} of each class")
-    return blocks
-
-
-def _at_equal(axis: str, levels: pd.DataFrame, when: str) -> list[str]:
-    """Return a folded table of the criteria where parts of one measure of size are left, if they were reached."""
-    chosen = tables.of(levels, axis=axis, metric="balanced_accuracy", phase="finetuned")
-    if chosen.empty:
-        return []
-    what = AXES.get(axis, f"measured time, batch of {axis.removeprefix('latency_')}")
-    text = f"Balanced accuracy {when} where this part of the {what} is left:"
-    return [page.folded(f"At equal {what}, {when}", page.markdown(f"{text}\n\n{tables.levels_markdown(chosen)}"))]
 
 
 def _safety(metrics: Path, table: pd.DataFrame) -> list[str]:

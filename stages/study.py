@@ -180,6 +180,8 @@ def export_study(name: str) -> None:
     _refuse_outdated()
     metrics, params = Path("metrics"), load(run.PARAMS)
     compared = [pd.read_csv(metrics / f"comparison/{name}.csv") for name in ("levels", "pairs", "stability")]
+    timed = pd.read_csv(metrics / "comparison/levels_latency.csv")
+    few = [pd.read_csv(metrics / f"{name}/levels.csv") for name in ("few_shot", "few_shot_latency")]
     criteria = [name for name in rows["criterion"].unique() if name != "baseline"]
     small = (
         "baseline.json",
@@ -211,10 +213,12 @@ def export_study(name: str) -> None:
         "Size, and milliseconds a forward pass:",
         tables.latency_markdown(rows, pd.read_csv(metrics / "latency.csv")),
         (metrics / "comparison/page.md").read_text().strip(),
+        *tables.at_other_sizes(pd.concat([compared[0], timed]), "after fine-tuning").values(),
         "## With few images",
         "The same cuts where these images of each class are all there is, for scores, batch norms and tuning.",
         "![balanced accuracy with few images](few_shot.svg)",
         (metrics / "few_shot/page.md").read_text().strip(),
+        *tables.few_at_other_sizes(pd.concat(few)).values(),
         "## Concepts",
         (metrics / "concepts/page.md").read_text().strip(),
         "![relevance of the concepts that are left](changes.svg)",

@@ -149,6 +149,27 @@ def test_levels_have_an_interval_where_there_are_seeds():
     ]
 
 
+def test_every_measure_of_size_but_macs_has_its_table_after_tuning_alone():
+    levels = pd.DataFrame(
+        [
+            [axis, metric, phase, images, 0.5, "lrp", mean, mean, mean]
+            for axis, mean in (("filters", 0.71), ("macs", 0.72), ("latency_32", 0.73))
+            for metric, phase in (("accuracy", "finetuned"), ("balanced_accuracy", "pruned"))
+            for images in (1, 5)
+        ]
+        + [
+            [axis, "balanced_accuracy", "finetuned", images, 0.5, "lrp", mean, mean, mean]
+            for axis, images, mean in (("filters", 5, 0.6), ("macs", 5, 0.5), ("latency_32", 1, 0.4))
+        ],
+        columns=["axis", "metric", "phase", "images_per_class", "share", "criterion", "mean", "low", "high"],
+    )
+    found = tables.few_at_other_sizes(levels)
+    assert {title: text.splitlines()[-1] for title, text in found.items()} == {
+        "At equal measured time, batch of 32, after tuning on 1 of each class": "| lrp | 0.4000 (0.4000 to 0.4000) |",
+        "At equal filters, after tuning on 5 of each class": "| lrp | 0.6000 (0.6000 to 0.6000) |",
+    }
+
+
 def test_variances_are_shown_with_their_corrected_p():
     stability = pd.DataFrame([["lrp", "weight", 0.00012, 0.0034, 0.01, 0.02]])
     stability.columns = ["criterion", "other", "variance", "variance_other", "p", "p_holm"]
