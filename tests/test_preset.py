@@ -57,6 +57,13 @@ def test_the_columns_of_another_table_are_not_kept(path):
     assert load(path).data.table.columns() == {"image_id": "image", "group": "slide"}
 
 
+def test_the_chosen_concepts_of_another_network_are_not_kept(path):
+    path.write_text(path.read_text().replace("concepts: []}", "concepts: ['layer2.0.conv1:7']}"))
+    assert load(path).concepts.chosen.concepts
+    apply(path, ["model=vgg16"])
+    assert load(path).concepts.chosen.concepts == []
+
+
 def test_every_preset_gives_a_valid_file(path):
     for names in each():
         apply(path, names)
