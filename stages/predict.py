@@ -15,7 +15,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from matplotlib.figure import Figure
 from PIL import Image
+from torch import nn
+from zennit.core import Composite
 
 from stages import command, device
 from stages.attribution.canonical import canonical
@@ -94,23 +97,28 @@ def main() -> None:
                 others = [data.images[rows[part["image"]]] for part in told["strongest"]]
                 heats = maps_at(maps, told, architecture.image_size)
                 figure = plots.this_looks_like_that(path.name, told, heats, pixels.numpy(), others)
-                with naming(of_prototypes):
-                    plots.save_pictures(figure, of_prototypes)
-                print(f"  this looks like that: {of_prototypes}")
-        if not concepts:
-            continue
-        of_concepts = target.with_name(f"{path.stem}.concepts.png")
-        conditions = max(map(len, concepts.values()))
-        repeated = image.expand(conditions, -1, -1, -1), label.expand(conditions)
-        with (
-            naming(arguments.checkpoint),
-            propagated(form, list(concepts), *repeated, TRUE_CLASS, propagating) as found,
-        ):
-            maps = {layer: found.captioned(layer, channels) for layer, channels in concepts.items()}
-        with naming(of_concepts):
+                _save(figure, of_prototypes, "this looks like that")
+        if concepts:
+            with naming(arguments.checkpoint):
+                maps = captioned(form, concepts, image, label, propagating)
             figure = plots.concept_maps(pixels.numpy(), f"{classes[of_class]}: {path.name}", maps)
-            plots.save_pictures(figure, of_concepts)
-        print(f"  relevance of concepts for it: {of_concepts}")
+            _save(figure, target.with_name(f"{path.stem}.concepts.png"), "relevance of concepts for it")
+
+
+def captioned(
+    form: nn.Module, concepts: dict[str, list[int]], image: torch.Tensor, label: torch.Tensor, propagating: Composite
+) -> dict[str, list[tuple[str, np.ndarray]]]:
+    """Return the heat maps of concepts by layer for an image, 1 x 3 x H x W, each with its channel and share."""
+    conditions = max(map(len, concepts.values()))
+    repeated = image.expand(conditions, -1, -1, -1), label.expand(conditions)
+    with propagated(form, list(concepts), *repeated, TRUE_CLASS, propagating) as found:
+        return {layer: found.captioned(layer, channels) for layer, channels in concepts.items()}
+
+
+def _save(figure: Figure, path: Path, what: str) -> None:
+    with naming(path):
+        plots.save_pictures(figure, path)
+    print(f"  {what}: {path}")
 
 
 def in_words(part: dict, explained: str) -> str:
