@@ -46,8 +46,7 @@ test: $(ASSISTANT)  ## every test but the slow ones (at most 12 minutes)
 	@pytest -n 2 tests/pipeline
 
 test-slow: $(ASSISTANT)  ## the tests that need longer (at most 30 minutes)
-	@OMP_NUM_THREADS=1 pytest -n 2 -m 'slow and not slurm'
-	@pytest -m 'slow and slurm' tests/pipeline
+	@OMP_NUM_THREADS=1 pytest -n 2 --dist loadgroup -m slow
 
 lint: $(READY)  ## ruff, snakefmt and snakemake --lint
 	ruff check . && ruff format --check .
@@ -80,7 +79,7 @@ results-%: $(READY)  ## export the study's small results to docs/results/%, with
 bench-jobs: $(READY)  ## two jobs of one thread at a time against one of two (needs a finished study)
 	@python -m benchmarks.jobs
 
-bench-concepts: $(READY)  ## the atlas and conditional heat maps against a pass of LRP (5 minutes)
+bench-concepts: $(READY)  ## the atlas and conditional heat maps against a pass of LRP (10 minutes)
 	@python -m benchmarks.concepts
 
 bench-data: $(READY)  ## preparing data against a bare loop, loading them against a training step (1 minute)
