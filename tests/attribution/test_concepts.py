@@ -46,7 +46,7 @@ def test_sub_concepts_are_those_of_zennit_crp(build, images):
     assert torch.allclose(shares(ours), concepts, atol=1e-5)
 
 
-@pytest.mark.parametrize(("name", "layer"), [("vgg11_bn", "features.4"), ("resnet8", "conv1"), ("mlp", None)])
+@pytest.mark.parametrize(("name", "layer"), [("vgg11_bn", "features.0"), ("resnet8", "conv1"), ("mlp", None)])
 def test_conditional_heat_maps_of_all_channels_sum_to_the_heat_map(build, images, name, layer):
     network, rules = build(name).double(), ByGraph(Rules.named("zplus"))
     form = canonical(network)
