@@ -59,7 +59,7 @@ def few_shot_curves(table: pd.DataFrame, metric: str) -> Figure:
     for row, phase in zip(panels, words, strict=True):
         for axes, images in zip(row, numbers, strict=True):
             _curves(axes, table[table["images_per_class"] == images], metric, phase, "macs")
-            axes.set_title(f"{images} image{'s' if images > 1 else ''} a class, {words[phase]}")
+            axes.set_title(f"{images} image{'s' if images > 1 else ''} a class\n{words[phase]}")
         row[0].set_ylabel(metric.replace("_", " ") + " (test)")
     handles, labels = panels[0][0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=min(len(labels), 2 * len(numbers)))

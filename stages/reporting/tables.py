@@ -5,7 +5,7 @@ from collections.abc import Iterable
 import pandas as pd
 
 SIZES = ["filters", "params", "macs"]
-IN_WORDS = {"filters": "filters", "params": "parameters", "macs": "MACs"}
+IN_WORDS = {"filters": "filters", "params": "parameters"}
 EFFECTIVE = "effective_"  # before the name of a size: that without what is masked
 PHASES = ["baseline", "pruned", "finetuned"]
 LATEX = str.maketrans({sign: f"\\{sign}" for sign in "%&_#$"} | {"±": r"$\pm$", "<": "$<$", "–": "--"})
@@ -234,8 +234,8 @@ def levels_markdown(levels: pd.DataFrame) -> str:
     return _by_share(levels, levels["mean"].map("{:.4f}".format) + interval.where(levels["low"].notna(), ""))
 
 
-def at_other_sizes(levels: pd.DataFrame, when: str) -> dict[str, str]:
-    """Return balanced accuracies at equal size as Markdown by title, for each measure but MACs that has some.
+def at_other_sizes(levels: pd.DataFrame, when: str) -> list[str]:
+    """Return balanced accuracies at equal size as Markdown, for each measure of size but MACs that has some.
 
     Parameters
     ----------
@@ -245,21 +245,21 @@ def at_other_sizes(levels: pd.DataFrame, when: str) -> dict[str, str]:
         Such as "after fine-tuning".
     """
     rows = of(levels, metric="balanced_accuracy", phase="finetuned")
-    found = {}
+    found = []
     for axis, of_axis in rows[rows["axis"] != "macs"].groupby("axis", sort=False):
-        what = IN_WORDS.get(axis, f"measured time, batch of {axis.removeprefix('latency_')}")
+        what = IN_WORDS.get(axis, f"measured time, batch of {axis.removeprefix('latency_')},")
         text = f"Balanced accuracy {when} where this part of the {what} is left:"
-        found[f"At equal {what}, {when}"] = f"{text}\n\n{levels_markdown(of_axis)}"
+        found.append(f"{text}\n\n{levels_markdown(of_axis)}")
     return found
 
 
-def few_at_other_sizes(levels: pd.DataFrame) -> dict[str, str]:
+def few_at_other_sizes(levels: pd.DataFrame) -> list[str]:
     """Do as `at_other_sizes` for each number in the column images_per_class."""
-    return {
-        title: text
+    return [
+        text
         for images, rows in levels.groupby("images_per_class")
-        for title, text in at_other_sizes(rows, f"after tuning on {images} of each class").items()
-    }
+        for text in at_other_sizes(rows, f"after tuning on {images} of each class")
+    ]
 
 
 def differences_to(pairs: pd.DataFrame, other: str) -> pd.DataFrame:
