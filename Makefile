@@ -46,7 +46,8 @@ test: $(ASSISTANT)  ## every test but the slow ones (at most 12 minutes)
 	@pytest -n 2 tests/pipeline
 
 test-slow: $(ASSISTANT)  ## the tests that need longer (at most 30 minutes)
-	@OMP_NUM_THREADS=1 pytest -n 2 --dist loadgroup -m slow
+	@OMP_NUM_THREADS=1 pytest -n 2 -m 'slow and not slurm'
+	@pytest -m 'slow and slurm' tests/pipeline
 
 lint: $(READY)  ## ruff, snakefmt and snakemake --lint
 	ruff check . && ruff format --check .

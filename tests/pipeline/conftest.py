@@ -336,10 +336,10 @@ def cluster(tmp_path_factory):
 
 @pytest.hookimpl(tryfirst=True)  # before `-m` is looked at
 def pytest_collection_modifyitems(items):
-    """Give the tests that start a SLURM to one of pytest's workers: a machine can have one at a time."""
+    """Mark the tests that start a SLURM: a machine can have one at a time."""
     for item in items:
         if "cluster" in getattr(item, "fixturenames", ()):
-            item.add_marker(pytest.mark.xdist_group("slurm"))
+            item.add_marker(pytest.mark.slurm)
 
 
 def moved_to(cluster, study):
