@@ -212,7 +212,7 @@ def test_results_are_exported_with_what_made_them(whole):
     assert "ms, batch of 1 |" in page
     assert "With 3 images of each class:" in page
     assert "Balanced accuracy after fine-tuning where this part of the parameters is left:" in page
-    assert "after tuning on 3 of each class where this part of the measured time, batch of 1, is left:" in page
+    assert "after tuning on 3 of each class where this part of the filters is left:" in page
     exported = study.files("docs/results/small")
     assert {"accuracy.pdf", "few_shot.svg", "few_shot.csv", "pairs.csv", "tables.tex"} <= set(exported)
     assert {"sensitivity.svg", "sensitivity.csv", "parts.csv"} <= set(exported) and "page.md" not in exported
