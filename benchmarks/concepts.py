@@ -20,14 +20,13 @@ from stages.attribution.filters import at_outputs, from_class, reduce
 from stages.files import write_json
 from stages.networks.architectures import scored_layers
 
-RUNS = 3  # one of the atlas: a thousand images are many
 PIXELS, BATCH, BATCHES = 64, 25, 40
 LAYERS, CONCEPTS = 8, 5
 START = from_class("true", "one")
 
 
-def prepare(composite: str) -> dict[str, dict[str, Callable[[], object]]]:
-    """Return what is compared, by case."""
+def prepare(composite: str) -> dict[str, tuple[int, dict[str, Callable[[], object]]]]:
+    """Return what is compared, and how often, by case."""
     where = device.chosen()
     torch.manual_seed(0)
     network = models.vgg16_bn(num_classes=10)
@@ -64,8 +63,8 @@ def prepare(composite: str) -> dict[str, dict[str, Callable[[], object]]]:
                     found.heat_map_each(layer, range(CONCEPTS))
 
     return {
-        f"atlas of {BATCH * BATCHES:,} images": {"ours": atlas, "a pass": one_pass},
-        f"{CONCEPTS} heat maps of {LAYERS} layers": {"ours": heat_maps, "a pass": to_pixels},
+        f"atlas of {BATCH * BATCHES:,} images": (1, {"ours": atlas, "a pass": one_pass}),
+        f"{CONCEPTS} heat maps of {LAYERS} layers": (3, {"ours": heat_maps, "a pass": to_pixels}),
     }
 
 
@@ -74,8 +73,7 @@ def main() -> None:
     threads = use_threads()
     rows = []
     for composite in ("epsilon-plus", "alpha-beta"):
-        for case, runs in prepare(composite).items():
-            count = 1 if case.startswith("atlas") else RUNS
+        for case, (count, runs) in prepare(composite).items():
             median = medians(runs, count)
             ratio = median["ours"] / median["a pass"]
             print(f"vgg16_bn, {PIXELS} px, {composite}, {case}: {median['ours']:.2f} s, {ratio:.2f} passes", flush=True)

@@ -286,7 +286,7 @@ class Seen:
     def heat_maps(self, number: int, concepts: dict[str, list[int]]) -> Figure:
         """Return an image over the conditional heat maps, a row a layer, of concepts by layer."""
         with self.propagated([number] * max(map(len, concepts.values())), list(concepts)) as found:
-            maps = {layer: found.captioned(layer, channels) for layer, channels in concepts.items()}
+            maps = found.captioned(concepts)
         row = self.data.index.iloc[number]
         return plots.concept_maps(
             self.data.images[number], f"{self.data.classes[row['label']]}: {row['image_id']}", maps

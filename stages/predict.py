@@ -17,8 +17,6 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 from PIL import Image
-from torch import nn
-from zennit.core import Composite
 
 from stages import command, device
 from stages.attribution.canonical import canonical
@@ -99,20 +97,15 @@ def main() -> None:
                 figure = plots.this_looks_like_that(path.name, told, heats, pixels.numpy(), others)
                 _save(figure, of_prototypes, "this looks like that")
         if concepts:
-            with naming(arguments.checkpoint):
-                maps = captioned(form, concepts, image, label, propagating)
+            conditions = max(map(len, concepts.values()))
+            repeated = image.expand(conditions, -1, -1, -1), label.expand(conditions)
+            with (
+                naming(arguments.checkpoint),
+                propagated(form, list(concepts), *repeated, TRUE_CLASS, propagating) as found,
+            ):
+                maps = found.captioned(concepts)
             figure = plots.concept_maps(pixels.numpy(), f"{classes[of_class]}: {path.name}", maps)
             _save(figure, target.with_name(f"{path.stem}.concepts.png"), "relevance of concepts for it")
-
-
-def captioned(
-    form: nn.Module, concepts: dict[str, list[int]], image: torch.Tensor, label: torch.Tensor, propagating: Composite
-) -> dict[str, list[tuple[str, np.ndarray]]]:
-    """Return the heat maps of concepts by layer for an image, 1 x 3 x H x W, each with its channel and share."""
-    conditions = max(map(len, concepts.values()))
-    repeated = image.expand(conditions, -1, -1, -1), label.expand(conditions)
-    with propagated(form, list(concepts), *repeated, TRUE_CLASS, propagating) as found:
-        return {layer: found.captioned(layer, channels) for layer, channels in concepts.items()}
 
 
 def _save(figure: Figure, path: Path, what: str) -> None:

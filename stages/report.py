@@ -46,7 +46,7 @@ def main() -> None:
             page.markdown("The same cuts where k images of each class are all there is, for scores and tuning."),
             page.figure(metrics / "few_shot/few_shot.svg", "Balanced accuracy where few images are all there is."),
             page.folded("At equal MACs", _page(metrics / "few_shot/page.md")),
-            _at_other_sizes(tables.few_at_other_sizes(pd.concat(few_levels))),
+            *_at_other_sizes(tables.few_at_other_sizes(pd.concat(few_levels))),
         ],
         "Classes, subgroups, single images": _safety(metrics, table),
         "Does it still look where it looked?": _drift(metrics, params),
@@ -119,14 +119,16 @@ def _equal_size(metrics: Path) -> list[str]:
     levels, areas = (_read(metrics / "comparison" / f"{name}.csv") for name in ("levels", "areas"))
     timed, timed_areas = (_read(metrics / "comparison" / f"{name}_latency.csv") for name in ("levels", "areas"))
     blocks = [_page(metrics / "comparison/page.md")]
-    blocks.append(_at_other_sizes(tables.at_other_sizes(pd.concat([levels, timed]), "after fine-tuning")))
+    blocks += _at_other_sizes(tables.at_other_sizes(pd.concat([levels, timed]), "after fine-tuning"))
     text = tables.areas_markdown(pd.concat([areas, timed_areas], ignore_index=True))
     blocks.append(page.markdown(f"Mean balanced accuracy over all sizes that every criterion reaches:\n\n{text}"))
     return blocks
 
 
-def _at_other_sizes(texts: list[str]) -> str:
-    return page.folded("At equal filters, parameters and measured time", page.markdown("\n\n".join(texts)))
+def _at_other_sizes(texts: list[str]) -> list[str]:
+    """Return tables as one folded block, or none where no chain reached a size."""
+    title = "At equal filters, parameters and measured time"
+    return [page.folded(title, page.markdown("\n\n".join(texts)))] if texts else []
 
 
 def _each_layer(folder: Path) -> list[str]:

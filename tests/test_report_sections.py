@@ -3,7 +3,7 @@ from types import SimpleNamespace
 import pytest
 from PIL import Image
 
-from stages.report import _concepts
+from stages.report import _at_other_sizes, _concepts
 
 GRAPH = '<svg xmlns="http://www.w3.org/2000/svg" width="1" height="1"/>'
 
@@ -22,3 +22,9 @@ def test_a_class_whose_concept_has_nothing_below_it_is_shown_without_a_graph(tmp
     text = "".join(_concepts(tmp_path, SimpleNamespace(seeds=[0]), {"classes": ["mel"]}))
     assert "mel: an image" in text
     assert ("Sub-concepts of" in text) == has_graph
+
+
+def test_where_no_chain_reached_a_size_nothing_is_folded():
+    assert _at_other_sizes([]) == []
+    (block,) = _at_other_sizes(["One.", "Two."])
+    assert "<p>One.</p>" in block and "<p>Two.</p>" in block

@@ -5,7 +5,7 @@ an image is that of its output, summed over space; a conditional heat map is wha
 alone on its way to the pixels.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import numpy as np
@@ -110,8 +110,14 @@ class Propagated:
         started[images, list(channels)] = relevance[images, list(channels)]
         return self.of(layer, range(relevance.shape[1]), started=started)[PIXELS].sum(1)[: len(channels)]
 
-    def captioned(self, layer: str, channels: Sequence[int]) -> list[tuple[str, np.ndarray]]:
-        """Return each channel's heat map for an image, repeated as often at least, and its share of relevance."""
+    def captioned(self, concepts: Mapping[str, Sequence[int]]) -> dict[str, list[tuple[str, np.ndarray]]]:
+        """Return, by layer, each concept's channel and share of relevance as a caption, and its heat map.
+
+        Of one image, repeated as often at least as the layer with the most concepts has some.
+        """
+        return {layer: self._captioned(layer, channels) for layer, channels in concepts.items()}
+
+    def _captioned(self, layer: str, channels: Sequence[int]) -> list[tuple[str, np.ndarray]]:
         share = shares(self.relevance[layer])[0]
         maps = self.heat_map_each(layer, channels).cpu().numpy()
         return [(f"{n}: {100 * share[n]:.1f} %", heat) for n, heat in zip(channels, maps, strict=True)]

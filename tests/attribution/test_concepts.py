@@ -113,3 +113,19 @@ def test_the_network_computes_as_before_after_an_error(build, images):
 def test_shares_are_of_the_absolute_relevance_and_zero_where_there_is_none():
     relevance = torch.tensor([[[[1.0, 2.0]], [[-1.0, 0.0]]], [[[0.0, 0.0]], [[0.0, 0.0]]]])
     assert shares(relevance).tolist() == [[0.75, -0.25], [0.0, 0.0]]
+
+
+def test_captions_say_the_channel_and_its_share_beside_its_own_heat_map(build, images):
+    form, rules = canonical(build("resnet8").double()), ByGraph(Rules.named("alpha-beta"))
+    concepts = {"layer2.0.conv1": [7, 0, 3], "layer1.0.conv1": [5]}
+    image, label = images[2:3].double(), LABELS[2:3]
+    with propagated(form, list(concepts), image.expand(3, -1, -1, -1), label.expand(3), TRUE_LOGIT, rules) as found:
+        told = found.captioned(concepts)
+    with propagated(form, list(concepts), image, label, TRUE_LOGIT, rules) as found:
+        for layer, channels in concepts.items():
+            share = shares(found.relevance[layer])[0]
+            assert [caption for caption, _ in told[layer]] == [f"{n}: {100 * share[n]:.1f} %" for n in channels]
+            alone = torch.cat([found.heat_maps(layer, n) for n in channels])
+            together = torch.stack([torch.from_numpy(heat) for _, heat in told[layer]])
+            assert alone.abs().amax((1, 2)).min() > 0
+            assert torch.allclose(together, alone, rtol=1e-9, atol=1e-12)
