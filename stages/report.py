@@ -34,7 +34,10 @@ def main() -> None:
     metrics = arguments.metrics
     table = _read(metrics / "pruning.csv")
     data = _described(arguments.data / "dataset.json")
-    few_levels = [_read(metrics / part / "levels.csv") for part in ("few_shot", "few_shot_latency")]
+    few_levels, few_areas = (
+        pd.concat([_read(metrics / part / f"{name}.csv") for part in ("few_shot", "few_shot_latency")])
+        for name in ("levels", "areas")
+    )
     pairs, few_pairs = (_read(metrics / part / "pairs.csv") for part in ("comparison", "few_shot"))
     introduction = _introduction(params, data, _read(arguments.data / "index.csv"))
     title = f"Pruning {params.model.name} on {_data_set(params)} by what it finds relevant"
@@ -46,7 +49,8 @@ def main() -> None:
             page.markdown("The same cuts where k images of each class are all there is, for scores and tuning."),
             page.figure(metrics / "few_shot/few_shot.svg", "Balanced accuracy where few images are all there is."),
             page.folded("At equal MACs", _page(metrics / "few_shot/page.md")),
-            *_at_other_sizes(tables.few_at_other_sizes(pd.concat(few_levels))),
+            *_folded("At equal filters, parameters and measured time", tables.few_at_other_sizes(few_levels)),
+            *_folded("Over all sizes", tables.few_areas_markdown(few_areas, chains.FEW_SHOT_PHASES)),
         ],
         "Classes, subgroups, single images": _safety(metrics, table),
         "Does it still look where it looked?": _drift(metrics, params),
@@ -119,15 +123,14 @@ def _equal_size(metrics: Path) -> list[str]:
     levels, areas = (_read(metrics / "comparison" / f"{name}.csv") for name in ("levels", "areas"))
     timed, timed_areas = (_read(metrics / "comparison" / f"{name}_latency.csv") for name in ("levels", "areas"))
     blocks = [_page(metrics / "comparison/page.md")]
-    blocks += _at_other_sizes(tables.at_other_sizes(pd.concat([levels, timed]), "after fine-tuning"))
-    text = tables.areas_markdown(pd.concat([areas, timed_areas], ignore_index=True))
-    blocks.append(page.markdown(f"Mean balanced accuracy over all sizes that every criterion reaches:\n\n{text}"))
+    others = tables.at_other_sizes(pd.concat([levels, timed]), "after fine-tuning")
+    blocks += _folded("At equal filters, parameters and measured time", others)
+    blocks.append(page.markdown("\n\n".join(tables.areas_markdown(pd.concat([areas, timed_areas]), chains.PHASES))))
     return blocks
 
 
-def _at_other_sizes(texts: list[str]) -> list[str]:
-    """Return tables as one folded block, or none where no chain reached a size."""
-    title = "At equal filters, parameters and measured time"
+def _folded(title: str, texts: list[str]) -> list[str]:
+    """Return tables as one folded block, or none where there are none."""
     return [page.folded(title, page.markdown("\n\n".join(texts)))] if texts else []
 
 

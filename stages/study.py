@@ -174,14 +174,20 @@ def export_study(name: str) -> None:
     """
     import pandas as pd
 
+    from stages import chains
     from stages.reporting import tables, verdicts
 
     rows = _rows()
     _refuse_outdated()
     metrics, params = Path("metrics"), load(run.PARAMS)
     compared = [pd.read_csv(metrics / f"comparison/{name}.csv") for name in ("levels", "pairs", "stability")]
-    timed = pd.read_csv(metrics / "comparison/levels_latency.csv")
-    few = [pd.read_csv(metrics / f"{name}/levels.csv") for name in ("few_shot", "few_shot_latency")]
+    timed, *areas = (
+        pd.read_csv(metrics / f"comparison/{name}.csv") for name in ("levels_latency", "areas", "areas_latency")
+    )
+    few, few_areas = (
+        pd.concat([pd.read_csv(metrics / f"{part}/{name}.csv") for part in ("few_shot", "few_shot_latency")])
+        for name in ("levels", "areas")
+    )
     criteria = [name for name in rows["criterion"].unique() if name != "baseline"]
     small = (
         "baseline.json",
@@ -214,11 +220,13 @@ def export_study(name: str) -> None:
         tables.latency_markdown(rows, pd.read_csv(metrics / "latency.csv")),
         (metrics / "comparison/page.md").read_text().strip(),
         *tables.at_other_sizes(pd.concat([compared[0], timed]), "after fine-tuning"),
+        *tables.areas_markdown(pd.concat(areas), chains.PHASES),
         "## With few images",
         "The same cuts where these images of each class are all there is, for scores, batch norms and tuning.",
         "![balanced accuracy with few images](few_shot.svg)",
         (metrics / "few_shot/page.md").read_text().strip(),
-        *tables.few_at_other_sizes(pd.concat(few)),
+        *tables.few_at_other_sizes(few),
+        *tables.few_areas_markdown(few_areas, chains.FEW_SHOT_PHASES),
         "## Concepts",
         (metrics / "concepts/page.md").read_text().strip(),
         "![relevance of the concepts that are left](changes.svg)",

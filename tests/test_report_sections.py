@@ -3,7 +3,7 @@ from types import SimpleNamespace
 import pytest
 from PIL import Image
 
-from stages.report import _at_other_sizes, _concepts
+from stages.report import _concepts, _folded
 
 GRAPH = '<svg xmlns="http://www.w3.org/2000/svg" width="1" height="1"/>'
 
@@ -24,7 +24,7 @@ def test_a_class_whose_concept_has_nothing_below_it_is_shown_without_a_graph(tmp
     assert ("Sub-concepts of" in text) == has_graph
 
 
-def test_where_no_chain_reached_a_size_nothing_is_folded():
-    assert _at_other_sizes([]) == []
-    (block,) = _at_other_sizes(["One.", "Two."])
-    assert "<p>One.</p>" in block and "<p>Two.</p>" in block
+def test_nothing_is_folded_where_there_is_no_table():
+    assert _folded("Sizes", []) == []
+    (block,) = _folded("Sizes", ["One.", "Two."])
+    assert "Sizes" in block and "<p>One.</p>" in block and "<p>Two.</p>" in block

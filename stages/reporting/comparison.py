@@ -114,6 +114,7 @@ def levels(chains: dict[tuple[str, int], Chain], labels: np.ndarray, axis: str, 
     """
     table = curves(chains, labels, axis, np.array([1.0, *shares]))
     values = table.pivot(index=["metric", "criterion", "seed"], columns="share", values="value")
+    values = values.reindex(table["criterion"].unique(), level="criterion")  # which pivot has sorted
     rows = []
     for share in shares:
         for (metric, criterion), group in values.groupby(["metric", "criterion"], sort=False):

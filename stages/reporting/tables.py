@@ -139,19 +139,38 @@ def difference_markdown(table: pd.DataFrame) -> str:
     return _with_criterion(pd.DataFrame(texts))
 
 
-def areas_markdown(areas: pd.DataFrame) -> str:
-    """Return mean balanced accuracy after fine-tuning over sizes, criterion by axis, as Markdown.
+def areas_markdown(areas: pd.DataFrame, phases: dict[str, str]) -> list[str]:
+    """Return mean balanced accuracy over sizes, criterion by axis, as Markdown: for each phase a sentence and a table.
 
     Parameters
     ----------
     areas : DataFrame
         Rows of `reporting.comparison.areas` with the column phase.
+    phases : dict
+        Phase to words, such as "after fine-tuning".
     """
-    chosen = of(areas, metric="balanced_accuracy", phase="finetuned")
-    names = {axis: f"{axis.replace('latency_', 'time, batch of ')} (from {least:.0%})"
-             for axis, least in chosen[["axis", "least"]].drop_duplicates().itertuples(index=False)}  # fmt: skip
-    wide = chosen.pivot(index="criterion", columns="axis", values="mean").loc[chosen["criterion"].unique(), list(names)]
-    return _with_criterion(wide.map("{:.4f}".format).rename(columns=names).rename_axis(columns=None))
+    parts = []
+    for phase, when in phases.items():
+        chosen = of(areas, metric="balanced_accuracy", phase=phase)
+        names = {axis: f"{axis.replace('latency_', 'time of ')} (from {least:.0%})"
+                 for axis, least in chosen[["axis", "least"]].drop_duplicates().itertuples(index=False)}  # fmt: skip
+        wide = chosen.pivot(index="criterion", columns="axis", values="mean")
+        wide = wide.loc[chosen["criterion"].unique(), list(names)].rename(columns=names).rename_axis(columns=None)
+        parts += [
+            f"Mean balanced accuracy {when} over all sizes that every criterion reaches (the area under its curve; "
+            "time: measured, of batches of so many images):",
+            _with_criterion(wide.map("{:.4f}".format)),
+        ]
+    return parts
+
+
+def few_areas_markdown(areas: pd.DataFrame, phases: dict[str, str]) -> list[str]:
+    """Do as `areas_markdown` for each number in the column images_per_class."""
+    return [
+        part
+        for images, rows in areas.groupby("images_per_class")
+        for part in areas_markdown(rows, {phase: f"{when}, {images} of each class," for phase, when in phases.items()})
+    ]
 
 
 def classes_markdown(table: pd.DataFrame) -> str:

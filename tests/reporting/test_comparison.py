@@ -69,6 +69,8 @@ def test_levels_are_interpolated_between_steps(chains, labels):
     unpruned = np.mean([one.correct[0].mean() for one in chains_of(chains, "lrp")])
     assert found["difference"] == pytest.approx(np.mean(each) - unpruned)
     assert 0.45 not in set(table["share"])  # seed 1 ends at 0.5
+    turned = comparison.levels(dict(reversed(chains.items())), labels, "macs", [0.6])
+    assert turned["criterion"].unique().tolist() == ["random", "lrp"]  # as the study names them
 
 
 def chains_of(chains, criterion):

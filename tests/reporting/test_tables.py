@@ -176,6 +176,36 @@ def test_every_measure_of_size_but_macs_has_its_table_after_tuning_alone():
     ]
 
 
+def test_areas_are_those_of_the_number_of_images_and_the_phase():
+    areas = pd.DataFrame(
+        [
+            [images, axis, 0.4, metric, criterion, 0.1 * images + offset + (phase == "finetuned") * 0.01, phase]
+            for images in (1, 5)
+            for axis, offset in (("filters", 0.1), ("latency_32", 0.2))
+            for metric in ("balanced_accuracy", "macro_f1")
+            for criterion in ("lrp", "weight")
+            for phase in ("pruned", "finetuned")
+        ],
+        columns=["images_per_class", "axis", "least", "metric", "criterion", "mean", "phase"],
+    )
+    areas.loc[areas["metric"] == "macro_f1", "mean"] += 0.5
+    areas.loc[areas["criterion"] == "weight", "mean"] -= 0.05
+    found = tables.few_areas_markdown(areas, {"pruned": "after the cut", "finetuned": "after tuning"})
+    assert [sentence.split(" over ")[0] for sentence in found[::2]] == [
+        "Mean balanced accuracy after the cut, 1 of each class,",
+        "Mean balanced accuracy after tuning, 1 of each class,",
+        "Mean balanced accuracy after the cut, 5 of each class,",
+        "Mean balanced accuracy after tuning, 5 of each class,",
+    ]
+    assert found[3].splitlines() == [
+        "| criterion | filters (from 40%) | time of 32 (from 40%) |",
+        "| --- | --- | --- |",
+        "| lrp | 0.2100 | 0.3100 |",
+        "| weight | 0.1600 | 0.2600 |",
+    ]
+    assert found[5].splitlines()[2] == "| lrp | 0.6000 | 0.7000 |"
+
+
 def test_variances_are_shown_with_their_corrected_p():
     stability = pd.DataFrame([["lrp", "weight", 0.00012, 0.0034, 0.01, 0.02]])
     stability.columns = ["criterion", "other", "variance", "variance_other", "p", "p_holm"]
