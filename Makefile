@@ -119,8 +119,7 @@ lock:  ## resolve requirements.lock anew from pyproject.toml
 		--quiet --upgrade --output-file requirements-assistant.lock pyproject.toml
 
 clean:  ## remove what can be made again: outputs, steps, logs (not the environment, not DVC's cache)
-	rm -rf data/prepared models/baseline models/pruned metrics/*.csv metrics/*.html
-	find metrics -maxdepth 1 -name "*.json" -not -name assistant.json -delete
-	cd metrics && rm -rf predictions plots comparison safety few_shot few_shot_latency drift curves sensitivity toy
+	rm -rf data/prepared models/baseline models/pruned models/prototypes
+	find metrics -mindepth 1 -maxdepth 1 -not -name .gitignore -not -name assistant.json -exec rm -rf {} +
 	rm -rf .work .snakemake .assistant logs .pytest_cache .ruff_cache dvc_plots
 	find . -name __pycache__ -not -path './.venv/*' -exec rm -rf {} +
