@@ -3,6 +3,7 @@
 import argparse
 import errno
 import logging
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -29,7 +30,11 @@ def parser(module: str, description: str | None, **paths: str) -> Parser:
 
 
 def run(main: Callable[[], None]) -> None:
-    """Call `main`; an `InputError`, a full disk and a refused access become one line on stderr and exit status 2."""
+    """Call `main`; an `InputError`, a full disk and a refused access become one line on stderr and exit status 2.
+
+    What `main` starts (dvc, snakemake, python) is that of its own environment, also where this is not activated.
+    """
+    os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
     logging.getLogger("study").setLevel(logging.INFO)  # not those of libraries
     logging.basicConfig(format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stdout)
     try:

@@ -1,5 +1,7 @@
 """Stages by hand, with wrong input: exit status 2, one line on stderr, nothing written."""
 
+import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -8,13 +10,14 @@ import numpy as np
 import pytest
 import torch
 
+from stages import command
 from stages.networks import checkpoint
 from stages.networks.architectures import filters, scored_layers
 
 
 def refused(*arguments, named):
-    command = [sys.executable, "-m", *map(str, arguments)]
-    answer = subprocess.run(command, capture_output=True, text=True)
+    line = [sys.executable, "-m", *map(str, arguments)]
+    answer = subprocess.run(line, capture_output=True, text=True)
     assert answer.returncode == 2, answer.stderr
     assert len(answer.stderr.splitlines()) == 1, answer.stderr
     for part in named:
@@ -32,6 +35,13 @@ def baseline(tmp_path, build, architecture):
     path = tmp_path / "seed0.safetensors"
     checkpoint.save(path, build("resnet8"), architecture)
     return path
+
+
+def test_what_a_command_starts_is_of_its_environment_where_this_is_not_activated(monkeypatch):
+    monkeypatch.setenv("PATH", os.defpath)
+    found = []
+    command.run(lambda: found.extend(shutil.which(name) for name in ("dvc", "snakemake", "python")))
+    assert [Path(path).parent for path in found] == [Path(sys.executable).parent] * 3
 
 
 def test_a_missing_data_folder(out):
