@@ -34,11 +34,12 @@ def main() -> None:
     metrics = arguments.metrics
     table = _read(metrics / "pruning.csv")
     data = _described(arguments.data / "dataset.json")
-    few_levels, few_areas = (
+    few_levels, few_pairs, few_areas = (
         pd.concat([_read(metrics / part / f"{name}.csv") for part in ("few_shot", "few_shot_latency")])
-        for name in ("levels", "areas")
+        for name in ("levels", "pairs", "areas")
     )
-    pairs, few_pairs = (_read(metrics / part / "pairs.csv") for part in ("comparison", "few_shot"))
+    few_at_other_sizes = tables.few_at_other_sizes(few_levels, few_pairs, chains.FEW_SHOT_PHASES)
+    pairs = _read(metrics / "comparison/pairs.csv")
     introduction = _introduction(params, data, _read(arguments.data / "index.csv"))
     title = f"Pruning {params.model.name} on {_data_set(params)} by what it finds relevant"
     sections = {
@@ -49,7 +50,7 @@ def main() -> None:
             page.markdown("The same cuts where k images of each class are all there is, for scores and tuning."),
             page.figure(metrics / "few_shot/few_shot.svg", "Balanced accuracy where few images are all there is."),
             page.folded("At equal MACs", _page(metrics / "few_shot/page.md")),
-            *_folded("At equal filters, parameters and measured time", tables.few_at_other_sizes(few_levels)),
+            *_folded("At equal filters, parameters and measured time", few_at_other_sizes),
             *_folded("Over all sizes", tables.few_areas_markdown(few_areas, chains.FEW_SHOT_PHASES)),
         ],
         "Classes, subgroups, single images": _safety(metrics, table),
@@ -120,12 +121,14 @@ def _result(metrics: Path, table: pd.DataFrame, data: dict, pairs: pd.DataFrame,
 
 
 def _equal_size(metrics: Path) -> list[str]:
-    levels, areas = (_read(metrics / "comparison" / f"{name}.csv") for name in ("levels", "areas"))
-    timed, timed_areas = (_read(metrics / "comparison" / f"{name}_latency.csv") for name in ("levels", "areas"))
+    levels, pairs, areas = (
+        pd.concat([_read(metrics / "comparison" / f"{name}{end}.csv") for end in ("", "_latency")])
+        for name in ("levels", "pairs", "areas")
+    )
     blocks = [_page(metrics / "comparison/page.md")]
-    others = tables.at_other_sizes(pd.concat([levels, timed]), "after fine-tuning")
+    others = tables.at_other_sizes(levels, pairs, chains.PHASES)
     blocks += _folded("At equal filters, parameters and measured time", others)
-    blocks.append(page.markdown("\n\n".join(tables.areas_markdown(pd.concat([areas, timed_areas]), chains.PHASES))))
+    blocks.append(page.markdown("\n\n".join(tables.areas_markdown(areas, chains.PHASES))))
     return blocks
 
 

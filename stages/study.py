@@ -181,12 +181,13 @@ def export_study(name: str) -> None:
     _refuse_outdated()
     metrics, params = Path("metrics"), load(run.PARAMS)
     compared = [pd.read_csv(metrics / f"comparison/{name}.csv") for name in ("levels", "pairs", "stability")]
-    timed, *areas = (
-        pd.read_csv(metrics / f"comparison/{name}.csv") for name in ("levels_latency", "areas", "areas_latency")
-    )
-    few, few_areas = (
-        pd.concat([pd.read_csv(metrics / f"{part}/{name}.csv") for part in ("few_shot", "few_shot_latency")])
-        for name in ("levels", "areas")
+    levels, pairs, areas, few_levels, few_pairs, few_areas = (
+        pd.concat([pd.read_csv(metrics / file.format(name)) for file in files])
+        for files in (
+            ("comparison/{}.csv", "comparison/{}_latency.csv"),
+            ("few_shot/{}.csv", "few_shot_latency/{}.csv"),
+        )
+        for name in ("levels", "pairs", "areas")
     )
     criteria = [name for name in rows["criterion"].unique() if name != "baseline"]
     small = (
@@ -219,13 +220,13 @@ def export_study(name: str) -> None:
         "Size, and milliseconds a forward pass:",
         tables.latency_markdown(rows, pd.read_csv(metrics / "latency.csv")),
         (metrics / "comparison/page.md").read_text().strip(),
-        *tables.at_other_sizes(pd.concat([compared[0], timed]), "after fine-tuning"),
-        *tables.areas_markdown(pd.concat(areas), chains.PHASES),
+        *tables.at_other_sizes(levels, pairs, chains.PHASES),
+        *tables.areas_markdown(areas, chains.PHASES),
         "## With few images",
         "The same cuts where these images of each class are all there is, for scores, batch norms and tuning.",
         "![balanced accuracy with few images](few_shot.svg)",
         (metrics / "few_shot/page.md").read_text().strip(),
-        *tables.few_at_other_sizes(few),
+        *tables.few_at_other_sizes(few_levels, few_pairs, chains.FEW_SHOT_PHASES),
         *tables.few_areas_markdown(few_areas, chains.FEW_SHOT_PHASES),
         "## Concepts",
         (metrics / "concepts/page.md").read_text().strip(),

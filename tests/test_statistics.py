@@ -88,7 +88,7 @@ def test_the_page_leaves_out_what_there_is_nothing_to_say_of(files, sizes):
     )
     nothing = pd.DataFrame(columns=[*comparison.PAIRS, "phase"])
     text = statistics.page(levels, nothing, pd.DataFrame())
-    assert "| lrp | 0.7500 |" in text and text.count("\n\n") == 1
+    assert "| lrp | 0.7500, -0.2500 |" in text and text.count("\n\n") == 1
 
 
 def test_a_file_that_holds_no_predictions_is_named(tmp_path):

@@ -133,7 +133,8 @@ def areas(chains: dict[tuple[str, int], Chain], labels: np.ndarray, axis: str) -
     Returns
     -------
     DataFrame
-        axis, least (share), metric, criterion, mean and 95 % interval (low, high) over seeds.
+        axis, least (share), metric, criterion, mean and 95 % interval (low, high) over seeds, difference to the
+        unpruned network.
     """
     least = max(chain.left[axis].min() for chain in chains.values())
     table = curves(chains, labels, axis, np.linspace(least, 1, GRID))
@@ -142,7 +143,9 @@ def areas(chains: dict[tuple[str, int], Chain], labels: np.ndarray, axis: str) -
         area = group.groupby("seed").apply(
             lambda one: np.trapezoid(one["value"], dx=1 / (GRID - 1)), include_groups=False
         )
-        rows.append({"axis": axis, "least": least, "metric": metric, "criterion": criterion} | _over_seeds(area))
+        keys = {"axis": axis, "least": least, "metric": metric, "criterion": criterion}
+        unpruned = group.loc[group["share"] == 1, "value"].mean()
+        rows.append(keys | _over_seeds(area) | {"difference": area.mean() - unpruned})
     return pd.DataFrame(rows)
 
 

@@ -30,7 +30,10 @@ pre { background: var(--card); padding: 0.8rem; overflow-x: auto; border-radius:
 blockquote { margin: 0; padding: 0.2rem 1rem; background: var(--card); border-left: 4px solid #0072b2; }
 details { margin: 1rem 0; } summary { cursor: pointer; }
 @media print {
-  body { max-width: none; } table { font-size: 0.68rem; } figure, tr { break-inside: avoid; } nav { display: none; }
+  body { max-width: none; } nav { display: none; } summary { list-style: none; } figure, tr { break-inside: avoid; }
+  details::details-content { content-visibility: visible; block-size: auto; }
+  table { display: table; font-size: 0.6rem; }
+  th, td { padding: 0.15rem 0.3rem; white-space: normal; overflow-wrap: anywhere; }
 }
 """
 KINDS = {".svg": "image/svg+xml", ".png": "image/png"}

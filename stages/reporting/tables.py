@@ -10,6 +10,7 @@ EFFECTIVE = "effective_"  # before the name of a size: that without what is mask
 PHASES = ["baseline", "pruned", "finetuned"]
 LATEX = str.maketrans({sign: f"\\{sign}" for sign in "%&_#$"} | {"±": r"$\pm$", "<": "$<$", "–": "--"})
 LEVEL = 0.05  # below which a corrected p counts
+IN_CELLS = "and less the unpruned network; 95 % interval over seeds"
 SUBGROUP = 20  # images that a subgroup needs to be named on the page: one image more or less is 5 points
 
 
@@ -111,6 +112,8 @@ def steps_markdown(table: pd.DataFrame) -> str:
     texts = left.map("{:.1%}".format)
     for title, (phase, measure) in measures.items():
         texts[title] = spread(groups[measure].mean(), groups[measure].std()).xs(phase, level="phase")
+    lost = groups["balanced_accuracy"].mean().xs("finetuned", level="phase") - baseline(table)["balanced_accuracy"]
+    texts["less the unpruned network"] = lost.map("{:+.4f}".format)
     return as_markdown(texts.reset_index())
 
 
@@ -154,12 +157,12 @@ def areas_markdown(areas: pd.DataFrame, phases: dict[str, str]) -> list[str]:
         chosen = of(areas, metric="balanced_accuracy", phase=phase)
         names = {axis: f"{axis.replace('latency_', 'time of ')} (from {least:.0%})"
                  for axis, least in chosen[["axis", "least"]].drop_duplicates().itertuples(index=False)}  # fmt: skip
-        wide = chosen.pivot(index="criterion", columns="axis", values="mean")
+        wide = chosen.assign(text=_with_difference(chosen)).pivot(index="criterion", columns="axis", values="text")
         wide = wide.loc[chosen["criterion"].unique(), list(names)].rename(columns=names).rename_axis(columns=None)
         parts += [
-            f"Mean balanced accuracy {when} over all sizes that every criterion reaches (the area under its curve; "
-            "time: measured, of batches of so many images):",
-            _with_criterion(wide.map("{:.4f}".format)),
+            f"Mean balanced accuracy {when} over all sizes that every criterion reaches (the area under its curve), "
+            "and less the unpruned network; time is measured, of batches of so many images:",
+            _with_criterion(wide),
         ]
     return parts
 
@@ -169,7 +172,7 @@ def few_areas_markdown(areas: pd.DataFrame, phases: dict[str, str]) -> list[str]
     return [
         part
         for images, rows in areas.groupby("images_per_class")
-        for part in areas_markdown(rows, {phase: f"{when}, {images} of each class," for phase, when in phases.items()})
+        for part in areas_markdown(rows, _with_few(images, phases))
     ]
 
 
@@ -228,7 +231,7 @@ def comparison_markdown(
     last = list(phases)[-1]
     if not (reached := of(levels, phase=last)).empty:
         parts += [
-            f"Balanced accuracy {phases[last]} where this part of the MACs is left (95 % interval over seeds):",
+            f"Balanced accuracy {phases[last]} where this part of the MACs is left ({IN_CELLS}):",
             levels_markdown(reached),
         ]
     for other in others:
@@ -242,7 +245,7 @@ def comparison_markdown(
 
 
 def levels_markdown(levels: pd.DataFrame) -> str:
-    """Return means and 95 % intervals by criterion and share left as Markdown.
+    """Return means, differences to the unpruned network and 95 % intervals by criterion and share left as Markdown.
 
     Parameters
     ----------
@@ -250,34 +253,41 @@ def levels_markdown(levels: pd.DataFrame) -> str:
         Rows of `reporting.comparison.levels`, one a criterion and share.
     """
     interval = " (" + levels["low"].map("{:.4f}".format) + " to " + levels["high"].map("{:.4f}".format) + ")"
-    return _by_share(levels, levels["mean"].map("{:.4f}".format) + interval.where(levels["low"].notna(), ""))
+    return _by_share(levels, _with_difference(levels) + interval.where(levels["low"].notna(), ""))
 
 
-def at_other_sizes(levels: pd.DataFrame, when: str) -> list[str]:
+def at_other_sizes(levels: pd.DataFrame, pairs: pd.DataFrame, phases: dict[str, str]) -> list[str]:
     """Return balanced accuracies at equal size as Markdown, for each measure of size but MACs that has some.
+
+    After each table stands what is better than random there, if random is a criterion.
 
     Parameters
     ----------
-    levels : DataFrame
-        Rows of `reporting.comparison.levels` with the columns axis, metric and phase.
-    when : str
-        Such as "after fine-tuning".
+    levels, pairs : DataFrame
+        Rows of `reporting.comparison` with the columns axis, metric and phase.
+    phases : dict
+        Phase to words, such as "after fine-tuning"; levels are given for the last.
     """
-    rows = of(levels, metric="balanced_accuracy", phase="finetuned")
+    levels, pairs = (of(table, metric="balanced_accuracy") for table in (levels, pairs))
+    last = list(phases)[-1]
     found = []
-    for axis, of_axis in rows[rows["axis"] != "macs"].groupby("axis", sort=False):
+    for axis, of_axis in of(levels[levels["axis"] != "macs"], phase=last).groupby("axis", sort=False):
         what = IN_WORDS.get(axis, f"measured time, batch of {axis.removeprefix('latency_')},")
-        text = f"Balanced accuracy {when} where this part of the {what} is left:"
-        found.append(f"{text}\n\n{levels_markdown(of_axis)}")
+        parts = [f"Balanced accuracy {phases[last]} where this part of the {what} is left ({IN_CELLS}):"]
+        parts.append(levels_markdown(of_axis))
+        for phase, when in phases.items():
+            if not (differences := differences_to(of(pairs, axis=axis, phase=phase), "random")).empty:
+                parts.append(f"{when[0].upper()}{when[1:]}: {better_than(differences, 'random').lower()}")
+        found.append("\n\n".join(parts))
     return found
 
 
-def few_at_other_sizes(levels: pd.DataFrame) -> list[str]:
+def few_at_other_sizes(levels: pd.DataFrame, pairs: pd.DataFrame, phases: dict[str, str]) -> list[str]:
     """Do as `at_other_sizes` for each number in the column images_per_class."""
     return [
         text
         for images, rows in levels.groupby("images_per_class")
-        for text in at_other_sizes(rows, f"after tuning on {images} of each class")
+        for text in at_other_sizes(rows, of(pairs, images_per_class=images), _with_few(images, phases))
     ]
 
 
@@ -465,6 +475,15 @@ def lost_concepts_markdown(fates: pd.DataFrame, shown: int = 5) -> str:
 def of(table: pd.DataFrame, **values: str) -> pd.DataFrame:
     """Return the rows that have these values."""
     return table[(table[list(values)] == pd.Series(values)).all(axis=1)]
+
+
+def _with_few(images: int, phases: dict[str, str]) -> dict[str, str]:
+    return {phase: f"{when} with {images} of each class" for phase, when in phases.items()}
+
+
+def _with_difference(rows: pd.DataFrame) -> pd.Series:
+    """Return texts such as `0.8524, -0.0296`, the mean and its difference to the unpruned network."""
+    return rows["mean"].map("{:.4f}".format) + rows["difference"].map(", {:+.4f}".format)
 
 
 def _p(value: float) -> str:

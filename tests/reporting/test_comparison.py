@@ -87,6 +87,8 @@ def test_an_area_is_the_mean_over_sizes_that_every_chain_reaches(chains, labels)
         sizes = np.array([0.5, 0.7, 1.0])
         expected.append(np.trapezoid(np.interp(sizes, left, right), sizes) / 0.5)
     assert found["mean"] == pytest.approx(np.mean(expected), abs=1e-4)
+    unpruned = np.mean([one.correct[0].mean() for one in chains_of(chains, "random")])
+    assert found["difference"] == pytest.approx(np.mean(expected) - unpruned, abs=1e-4)
 
 
 def test_a_pair_has_the_difference_of_its_levels(chains, labels):

@@ -59,6 +59,12 @@ def test_the_page_can_be_printed(report):
         assert shown.locator("nav").is_visible()
         shown.emulate_media(media="print")
         assert not shown.locator("nav").is_visible()
+        shown.set_viewport_size({"width": 794, "height": 1123})  # A4
+        tables = (
+            "() => [...document.querySelectorAll('table')].map(one => [one.scrollWidth, one.parentNode.clientWidth])"
+        )
+        assert all(inner <= outer for inner, outer in shown.evaluate(tables))
+        assert shown.locator("figcaption", has_text="Another.").first.is_visible()  # what is folded is printed, too
         printed = shown.pdf(format="A4", print_background=True)
     assert printed.startswith(b"%PDF") and 1 <= len(re.findall(rb"/Type\s*/Page\b", printed)) < 20
 

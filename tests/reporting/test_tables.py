@@ -67,7 +67,7 @@ def test_masked_networks_are_as_large_as_what_is_left_of_them_and_as_slow_as_all
 def test_seeds_give_a_mean_and_a_standard_deviation():
     assert "| 25.0% | 0.4200 ± 0.0200 | 0.7200 ± 0.0200 |" in tables.markdown(rows(3))
     assert "3 seeds, mean ± standard deviation" in tables.title(rows(3))
-    assert "| lrp | 1 | 50.0% | 50.0% | 50.0% | 0.5200 ± 0.0200 | 0.8200 ± 0.0200 |" in tables.steps_markdown(rows(3))
+    assert "| lrp | 1 | 50.0% | 50.0% | 50.0% | 0.5200 ± 0.0200 | 0.8200 ± 0.0200 | " in tables.steps_markdown(rows(3))
 
 
 def test_what_ended_a_chain_is_told_by_criterion_and_limit():
@@ -140,70 +140,84 @@ def test_better_means_a_higher_metric_and_a_low_corrected_p():
 
 def test_levels_have_an_interval_where_there_are_seeds():
     levels = pd.DataFrame(
-        [[0.5, "lrp", 0.7, 0.68, 0.72], [0.5, "random", 0.6, float("nan"), float("nan")]],
-        columns=["share", "criterion", "mean", "low", "high"],
+        [[0.5, "lrp", 0.7, 0.68, 0.72, -0.1], [0.5, "random", 0.6, float("nan"), float("nan"), 0.02]],
+        columns=["share", "criterion", "mean", "low", "high", "difference"],
     )
     assert tables.levels_markdown(levels).splitlines()[2:] == [
-        "| lrp | 0.7000 (0.6800 to 0.7200) |",
-        "| random | 0.6000 |",
+        "| lrp | 0.7000, -0.1000 (0.6800 to 0.7200) |",
+        "| random | 0.6000, +0.0200 |",
     ]
 
 
-def test_every_measure_of_size_but_macs_has_its_table_after_tuning_alone():
+def test_every_measure_of_size_but_macs_has_its_table_after_tuning_and_what_is_better_than_random():
     levels = pd.DataFrame(
         [
-            [axis, metric, phase, images, 0.5, "lrp", mean, mean, mean]
+            [axis, metric, phase, images, 0.5, "lrp", mean, mean, mean, -0.1]
             for axis, mean in (("filters", 0.71), ("macs", 0.72), ("latency_32", 0.73))
             for metric, phase in (("accuracy", "finetuned"), ("balanced_accuracy", "pruned"))
             for images in (1, 5)
         ]
         + [
-            [axis, "balanced_accuracy", "finetuned", images, 0.5, "lrp", mean, mean, mean]
+            [axis, "balanced_accuracy", "finetuned", images, 0.5, "lrp", mean, mean, mean, -0.1]
             for axis, images, mean in (("filters", 5, 0.6), ("macs", 5, 0.5), ("latency_32", 1, 0.4))
         ],
-        columns=["axis", "metric", "phase", "images_per_class", "share", "criterion", "mean", "low", "high"],
+        columns=["axis", "metric", "phase", "images_per_class", "share", "criterion", "mean", "low", "high"]
+        + ["difference"],
     )
-    found = [text.splitlines() for text in tables.few_at_other_sizes(levels)]
-    assert [(lines[0].removeprefix("Balanced accuracy after "), lines[-1]) for lines in found] == [
-        (
-            "tuning on 1 of each class where this part of the measured time, batch of 32, is left:",
-            "| lrp | 0.4000 (0.4000 to 0.4000) |",
-        ),
-        (
-            "tuning on 5 of each class where this part of the filters is left:",
-            "| lrp | 0.6000 (0.6000 to 0.6000) |",
-        ),
+    pairs = pd.DataFrame(
+        [
+            ["filters", "balanced_accuracy", "pruned", 5, 0.5, "lrp", "random", 0.1, 0.0, 0.2, 0.01],
+            ["filters", "balanced_accuracy", "finetuned", 5, 0.5, "lrp", "random", 0.1, 0.0, 0.2, 0.3],
+            ["filters", "balanced_accuracy", "finetuned", 1, 0.5, "lrp", "random", 0.1, 0.0, 0.2, 0.01],
+            ["macs", "balanced_accuracy", "finetuned", 5, 0.5, "lrp", "random", 0.1, 0.0, 0.2, 0.01],
+        ],
+        columns=["axis", "metric", "phase", "images_per_class", "share", "criterion", "other", "difference"]
+        + ["low", "high", "p_holm"],
+    )
+    phases = {"pruned": "after the cut", "finetuned": "after tuning"}
+    time, filters = tables.few_at_other_sizes(levels, pairs, phases)
+    title, table = time.split("\n\n")
+    assert title.startswith(
+        "Balanced accuracy after tuning with 1 of each class where this part of the measured time, "
+    )
+    assert table.splitlines()[-1] == "| lrp | 0.4000, -0.1000 (0.4000 to 0.4000) |"
+    title, table, *said = filters.split("\n\n")
+    assert title.startswith("Balanced accuracy after tuning with 5 of each class where this part of the filters is ")
+    assert table.splitlines()[-1] == "| lrp | 0.6000, -0.1000 (0.6000 to 0.6000) |"
+    assert said == [
+        "After the cut with 5 of each class: better than random (p < 0.05): at 50% lrp.",
+        "After tuning with 5 of each class: better than random (p < 0.05): at 50% none.",
     ]
 
 
 def test_areas_are_those_of_the_number_of_images_and_the_phase():
     areas = pd.DataFrame(
         [
-            [images, axis, 0.4, metric, criterion, 0.1 * images + offset + (phase == "finetuned") * 0.01, phase]
+            [images, axis, 0.4, metric, criterion, 0.1 * images + offset + (phase == "finetuned") * 0.01, -0.1, phase]
             for images in (1, 5)
             for axis, offset in (("filters", 0.1), ("latency_32", 0.2))
             for metric in ("balanced_accuracy", "macro_f1")
             for criterion in ("lrp", "weight")
             for phase in ("pruned", "finetuned")
         ],
-        columns=["images_per_class", "axis", "least", "metric", "criterion", "mean", "phase"],
+        columns=["images_per_class", "axis", "least", "metric", "criterion", "mean", "difference", "phase"],
     )
     areas.loc[areas["metric"] == "macro_f1", "mean"] += 0.5
     areas.loc[areas["criterion"] == "weight", "mean"] -= 0.05
     found = tables.few_areas_markdown(areas, {"pruned": "after the cut", "finetuned": "after tuning"})
     assert [sentence.split(" over ")[0] for sentence in found[::2]] == [
-        "Mean balanced accuracy after the cut, 1 of each class,",
-        "Mean balanced accuracy after tuning, 1 of each class,",
-        "Mean balanced accuracy after the cut, 5 of each class,",
-        "Mean balanced accuracy after tuning, 5 of each class,",
+        "Mean balanced accuracy after the cut with 1 of each class",
+        "Mean balanced accuracy after tuning with 1 of each class",
+        "Mean balanced accuracy after the cut with 5 of each class",
+        "Mean balanced accuracy after tuning with 5 of each class",
     ]
     assert found[3].splitlines() == [
         "| criterion | filters (from 40%) | time of 32 (from 40%) |",
         "| --- | --- | --- |",
-        "| lrp | 0.2100 | 0.3100 |",
-        "| weight | 0.1600 | 0.2600 |",
+        "| lrp | 0.2100, -0.1000 | 0.3100, -0.1000 |",
+        "| weight | 0.1600, -0.1000 | 0.2600, -0.1000 |",
     ]
-    assert found[5].splitlines()[2] == "| lrp | 0.6000 | 0.7000 |"
+    assert found[5].splitlines()[2] == "| lrp | 0.6000, -0.1000 | 0.7000, -0.1000 |"
 
 
 def test_variances_are_shown_with_their_corrected_p():
