@@ -17,7 +17,7 @@ from stages.names import PARTS
 from stages.params import Params, load
 from stages.reporting import claims, plots, tables
 
-HARM = 0.1  # of accuracy
+MEASURE, HARM = "balanced_accuracy", 0.1  # to name the largest class always costs no accuracy
 SHOWN = 4  # classes
 LOST = "lost_"  # before a class: the recall that it loses
 
@@ -61,8 +61,8 @@ def at_like_harm(rows: pd.DataFrame) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        criterion, part, seed; `rate`, the lowest that costs `HARM` of the accuracy (none: no row), and the accuracy
-        `lost`; `hurt`, the classes whose recall falls by more than that; and `classes`, the effective number of
+        criterion, part, seed; `rate`, the lowest that costs `HARM` of the balanced accuracy (none: no row), and how
+        much is `lost`; `hurt`, the classes whose recall falls by more than that; and `classes`, the effective number of
         classes that bear the loss, 1 / sum of squares of their shares of it (1: one alone; after Hill, 1973);
         `lost_<class>`, the recall that each loses.
     """
@@ -70,13 +70,13 @@ def at_like_harm(rows: pd.DataFrame) -> pd.DataFrame:
     found = []
     for keys, of_part in rows[rows["group"].isin(PARTS)].groupby(["criterion", "group", "seed"], sort=False):
         whole = of_part[of_part["rate"] == 0].iloc[0]
-        costly = of_part[of_part["accuracy"] <= whole["accuracy"] - HARM].sort_values("rate")
+        costly = of_part[of_part[MEASURE] <= whole[MEASURE] - HARM].sort_values("rate")
         if not costly.empty:
             first = costly.iloc[0]
             fallen = (whole[recalls] - first[recalls]).astype(float).dropna()
             shares = fallen.clip(lower=0) / fallen.clip(lower=0).sum()
             row = dict(zip(["criterion", "part", "seed"], keys, strict=True))
-            row |= {"rate": first["rate"], "lost": whole["accuracy"] - first["accuracy"]}
+            row |= {"rate": first["rate"], "lost": whole[MEASURE] - first[MEASURE]}
             row |= {"hurt": int((fallen > HARM).sum()), "classes": 1 / (shares**2).sum()}
             found.append(row | {name.replace("recall_", LOST, 1): fall for name, fall in fallen.items()})
     columns = ["criterion", "part", "seed", "rate", "lost", "hurt", "classes"]
@@ -87,8 +87,8 @@ def harm_in_words(harm: pd.DataFrame, seeds: list[int]) -> str:
     """Return the table of `at_like_harm`, means over seeds, and what follows from it, as Markdown."""
     intended = (
         f"The lower and the upper third of the layers alone, all of them at one rate, the lowest that costs {HARM:.0%} "
-        "of the accuracy: how many classes lose as much of their recall, and the effective number of classes that "
-        "bear the loss (1: one alone); and by how much recall changes, of the classes that lose most."
+        "of the balanced accuracy: how many classes lose as much of their recall, and the effective number of classes "
+        "that bear the loss (1: one alone); and by how much recall changes, of the classes that lose most."
     )
     if harm.empty:
         return f"{intended.partition(':')[0]}: no rate that was asked for does.\n"
@@ -102,7 +102,7 @@ def harm_in_words(harm: pd.DataFrame, seeds: list[int]) -> str:
         for _, of_part in lost.iterrows()
     ]
     texts["baselines"] = groups.size()
-    said = "\n\n".join(claims.upper_decide(harm, seeds))
+    said = "\n\n".join([*claims.upper_decide(harm, seeds), *claims.lower_hurt_several(harm)])
     return f"{intended}\n\n{tables.as_markdown(texts.reset_index())}\n\n{said}\n"
 
 

@@ -9,7 +9,7 @@ from tests.conftest import in_process
 def rows(part, seed, *recalls):
     columns = ["recall_a", "recall_b", "recall_c", "recall_d"]
     table = pd.DataFrame(recalls, columns=columns).assign(rate=[0.0, 0.25, 0.5][: len(recalls)])
-    return table.assign(criterion="lrp", group=part, seed=seed, accuracy=table[columns].mean(axis=1))
+    return table.assign(criterion="lrp", group=part, seed=seed, balanced_accuracy=table[columns].mean(axis=1))
 
 
 def test_one_class_bears_a_loss_or_all_do():
@@ -30,6 +30,13 @@ def test_one_class_bears_a_loss_or_all_do():
     words = harm_in_words(found.reset_index(), [0, 1])
     assert "| lrp | upper third | 25% | 0.175 | 1.0 | 1.2 | d -0.45, c -0.30, b +0.00, a +0.05 | 2 |" in words
     assert "**Upper layers decide** (by lrp): so much is lost where 75% of the lower third's" in words
+    assert "**Lower layers hurt several classes, upper ones one** (by lrp): effectively 4.0 classes bear" in words
+
+
+def test_to_name_the_largest_class_always_is_harm():
+    whole, always_a = rows("lower third", 0, [0.8, 0.6, 0.6, 0.6]), [1.0, 0.0, 0.0, 0.0]
+    table = pd.concat([whole, rows("lower third", 0, always_a).assign(rate=0.5)]).assign(accuracy=[0.75, 0.9])
+    assert at_like_harm(table)["rate"].tolist() == [0.5]
 
 
 def test_a_part_that_never_costs_so_much_is_not_told():

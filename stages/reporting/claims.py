@@ -56,6 +56,31 @@ def upper_decide(harm: pd.DataFrame, seeds: Sequence[int]) -> list[str]:
     return found
 
 
+def lower_hurt_several(harm: pd.DataFrame) -> list[str]:
+    """Return for each criterion how many more classes bear it when lower layers are pruned than when upper ones are.
+
+    Parameters
+    ----------
+    harm : DataFrame
+        criterion, part, seed and `classes`, the effective number that bears the loss; seeds that lack a part are left
+        out.
+    """
+    lower, upper = PARTS
+    found = []
+    for criterion, of_criterion in harm.groupby("criterion", sort=False):
+        borne = of_criterion.pivot(index="seed", columns="part", values="classes").reindex(columns=PARTS).dropna()
+        if borne.empty:
+            continue
+        difference = borne[lower] - borne[upper]
+        found.append(
+            f"**Lower layers hurt several classes, upper ones one** (by {criterion}): effectively "
+            f"{borne[lower].mean():.1f} classes bear the loss where the lower third's filters go, "
+            f"{borne[upper].mean():.1f} where the upper third's do; a difference of {difference.mean():.1f}"
+            f"{_over_seeds(difference, '{:.1f}')}. {verdict(difference)}"
+        )
+    return found
+
+
 def decisive(layers: pd.DataFrame) -> str:
     """Return what conservation says of layers that decide more than others."""
     reported = layers[layers["reported"]]
@@ -85,7 +110,8 @@ def decomposed(layers: pd.DataFrame, graphs: dict[int, Graphs]) -> str:
     widths = layers.set_index("layer")["concepts"].to_dict()
     brought, alike, concepts = [], [], 0
     for of_class in graphs.values():
-        edges = [edge for graph in of_class.values() for edge in graph]
+        if not (edges := [edge for graph in of_class.values() for edge in graph]):
+            continue
         table = pd.DataFrame(
             {
                 "above": [tuple(edge["above"]) for edge in edges],

@@ -52,6 +52,18 @@ def test_sub_concepts_bring_more_than_as_many_others_would(layers):
     assert "mean over 3 concepts" in said
     assert "as many would bring 17.5%" in said  # (0.2 + 0.1) / 2, and 0.2
     assert claims.decomposed(layers, {0: {"cat": []}}) == ""
+    assert claims.decomposed(layers, graphs | {2: {"cat": []}}) == said  # a seed without edges tells nothing
+
+
+def test_the_classes_that_bear_a_loss_are_compared_where_both_parts_cost_it():
+    harm = pd.DataFrame(
+        [["lrp", "lower third", 0, 4.0], ["lrp", "upper third", 0, 1.5], ["lrp", "lower third", 1, 9.0]]
+        + [["weight", "lower third", 0, 2.0]],
+        columns=["criterion", "part", "seed", "classes"],
+    )
+    (said,) = claims.lower_hurt_several(harm)
+    assert "(by lrp): effectively 4.0 classes bear the loss where the lower third's filters go, 1.5 where" in said
+    assert said.endswith("a difference of 2.5. In this one network it holds.")
 
 
 def test_the_region_is_told_where_a_layer_could(layers):
