@@ -81,7 +81,8 @@ def main() -> None:
             log.warning("no image of class %s is classified correctly; the atlas has no rows for it", name)
     flagged = [layer for layer in layers if not lost[layer] <= settings.lost]  # also where it is not a number
     for layer in flagged:
-        log.warning("%s is left out: %.2g of the relevance is lost or gained on the way to it", layer, lost[layer])
+        words = "%s is left out: %.2g of the relevance is lost, gained or spread over silent concepts on the way to it"
+        log.warning(words, layer, lost[layer])
     reported = [layer for layer in layers if layer not in flagged]
     if not reported:
         raise InputError(f"concepts.lost: {settings.lost}: every layer loses more; prune.scores.lrp names other rules")

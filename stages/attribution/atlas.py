@@ -16,6 +16,7 @@ from stages.attribution.canonical import activations_after, bottlenecks, facts
 from stages.attribution.concepts import shares
 from stages.attribution.filters import TRUE_CLASS, at_outputs, positions
 from stages.attribution.regions import within
+from stages.attribution.rules import counting_spread
 
 VOTES = 5  # an image votes for so many concepts of a layer
 TIED = 1e-6  # of a layer's largest share: what differs by less is the same
@@ -250,8 +251,10 @@ def survey(
     Returns
     -------
     dict of layer name to float
-        Relevance lost or gained on the way to a layer: mean over images of |sum of relevance - 1|. Where parallel
-        paths lead past a layer, the larger of that at the nearest modules before and after it that all lead through.
+        Relevance lost or gained on the way to a layer, mean over images of |sum of relevance - 1|, and what was spread
+        evenly on the way because nothing had contributed (see `rules.counting_spread`): it arrives, but any concept
+        may have it. Where parallel paths lead past a layer, the larger of that at the nearest modules before and
+        after it that all lead through.
     """
     guards = _guards(form, layers)
     watched = {name: form.get_submodule(name) for name in dict.fromkeys([*layers, *sum(guards.values(), [])])}
@@ -259,6 +262,7 @@ def survey(
     right: torch.Tensor
     truth: torch.Tensor
     masks: torch.Tensor | None
+    evenly: dict[str, torch.Tensor] = {}  # by layer, what of the batch was spread before it was reached
 
     def pictures() -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         nonlocal truth, masks
@@ -269,14 +273,20 @@ def survey(
     def start(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         nonlocal right
         right = logits.argmax(1) == labels
+        spread.clear()
         return TRUE_CLASS(logits, labels)
 
     def measure(name: str, z: torch.Tensor) -> Callable[[torch.Tensor], Found | torch.Tensor]:
+        def of_all(relevance: torch.Tensor) -> torch.Tensor:
+            evenly[name] = sum(spread, torch.zeros(len(relevance)).to(relevance))
+            return relevance.flatten(1).sum(1)
+
         if name not in layers:
-            return lambda relevance: relevance.flatten(1).sum(1)
+            return of_all
         activation = positions(_computed(following[name], z) if name in following else z).mean(2)
 
         def of_relevance(relevance: torch.Tensor) -> Found:
+            of_all(relevance)
             inside = None if masks is None else within(masks, relevance)
             return Found(positions(relevance).sum(2), activation, *(inside or ()))
 
@@ -284,12 +294,13 @@ def survey(
 
     lost: dict[str, float] = dict.fromkeys(watched, 0.0)
     images = 0
-    for batch in at_outputs(form, watched, pictures(), start, measure, composite):
-        for name, found in batch.items():
-            total = found.relevance.sum(1) if isinstance(found, Found) else found
-            lost[name] += (total - 1)[right].abs().sum().item()
-        images += int(right.sum())
-        take({name: batch[name].of(right) for name in layers}, truth[right], right)
+    with counting_spread() as spread:
+        for batch in at_outputs(form, watched, pictures(), start, measure, composite):
+            for name, found in batch.items():
+                total = found.relevance.sum(1) if isinstance(found, Found) else found
+                lost[name] += ((total - 1).abs() + evenly[name])[right].sum().item()
+            images += int(right.sum())
+            take({name: batch[name].of(right) for name in layers}, truth[right], right)
     return {name: max(lost[guard] for guard in guards[name]) / max(images, 1) for name in layers}
 
 

@@ -10,7 +10,8 @@ itself, a sum over outputs its transpose (Montavon et al., 2019, "Layer-wise rel
 
 import copy
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import nn
@@ -20,6 +21,20 @@ from zennit.core import Hook, RemovableHandle, RemovableHandleList, stabilize
 from stages.networks.protopnet import log_similarity
 
 Weight = Callable[[torch.Tensor], torch.Tensor]
+_spreads: list[list[torch.Tensor]] = []  # of all threads: on a GPU autograd has its own
+
+
+@contextmanager
+def counting_spread() -> Iterator[list[torch.Tensor]]:
+    """Yield a list that gets, each time a rule spreads relevance evenly over inputs of which none contributed, N sums.
+
+    Of |R| by image: it is conserved, but says nothing of the inputs.
+    """
+    _spreads.append([])
+    try:
+        yield _spreads[-1]
+    finally:
+        _spreads.pop()
 
 
 class _Propagate(torch.autograd.Function):
@@ -301,13 +316,17 @@ class NearestPatch(Rule):
 
 
 def _ratio(relevance: torch.Tensor, z: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """Return R / z where z is not zero, 0 elsewhere; and R where z is zero, or None where that is nowhere."""
+    """Return R / z where z is not zero, 0 elsewhere; and R where z is zero, which is to be spread, or None."""
     ratio = relevance / z
     if ratio.sum().isfinite():
         return ratio, None
     empty = z.abs() < torch.finfo(z.dtype).tiny
     lost = relevance * empty
-    return ratio.masked_fill(empty, 0.0), lost if lost.any() else None
+    if not lost.any():
+        return ratio.masked_fill(empty, 0.0), None
+    for counted in _spreads:
+        counted.append(lost.abs().flatten(1).sum(1))
+    return ratio.masked_fill(empty, 0.0), lost
 
 
 def _total(values: list[torch.Tensor]) -> torch.Tensor:
