@@ -5,12 +5,14 @@ By hand::
     python -m stages.concepts --data data/prepared --checkpoint models/baseline/seed0.safetensors --folder concepts
 
 writes `atlas.csv` (a row a layer, class and concept), `layers.csv` (what was conserved), `graphs.json`, and pictures:
-`heatmaps/CLASS.png`, `references/LAYER.png` and `graphs/CLASS.svg`; of `concepts.chosen`, `chosen/image-ID.png` and
-`chosen/concept-LAYER-CHANNEL.svg` with its numbers as JSON; and the strategies of classes, `strategies.json` and
-`strategies/CLASS.png`. The rules of relevance are those of `prune.scores.lrp`. The folder is replaced as a whole.
+`heatmaps/CLASS.png`, `references/LAYER.png` and `graphs/CLASS.svg`; of `concepts.chosen`, `chosen/image-ID.png`,
+`chosen/references-LAYER.png` and `chosen/concept-LAYER-CHANNEL.svg` with its numbers as JSON; and the strategies of
+classes, `strategies.json` and `strategies/CLASS.png`. The rules of relevance are those of `prune.scores.lrp`. The
+folder is replaced as a whole.
 """
 
 import difflib
+import textwrap
 from itertools import zip_longest
 from pathlib import Path
 
@@ -24,11 +26,11 @@ from torch import nn
 from stages import command, device
 from stages.attribution import strategies
 from stages.attribution.atlas import Atlas, Found, survey
-from stages.attribution.canonical import canonical, facts
+from stages.attribution.canonical import canonical
 from stages.attribution.composites import ByGraph
 from stages.attribution.concepts import Propagated, propagated, shares
 from stages.attribution.decomposition import decompose
-from stages.attribution.filters import TRUE_CLASS
+from stages.attribution.filters import TRUE_CLASS, positions
 from stages.attribution.references import Highest, fields
 from stages.attribution.strategies import Strategies
 from stages.datasets import store
@@ -46,6 +48,8 @@ from stages.reporting import plots
 
 PICTURES = {"heatmaps", "references", "graphs", "chosen", "strategies"}
 TABLES = {"atlas.csv", "layers.csv", "graphs.json", "strategies.json"}
+OF_CLASS = 3  # concepts of each class whose reference images are shown, in the last layer
+WIDTH = 20  # letters in a line above a picture
 WIDTHS = [3, 2, 1]  # sub-concepts of a concept, by layers down
 SPREAD = ["effective_concepts", "effective_low", "effective_high"]  # columns of layers.csv
 INSIDE = ["inside", "inside_low", "inside_high", "area"]  # and where a region is asked about
@@ -114,18 +118,23 @@ def _picture(seen: "Seen", rows: pd.DataFrame, layers: list[str], settings: Conc
         plots.save_pictures(seen.heat_maps(numbers[0], top), folder / "heatmaps" / f"{file}.png")
         root = layers[-1], top[layers[-1]][0]
         with seen.propagated(numbers, layers) as found:
-            graphs[name] = _graph(found, root, layers, folder / "graphs" / f"{file}.svg")
+            title = f"{name}, in {', '.join(seen.image(number) for number in numbers)}"
+            graphs[name] = _graph(found, root, layers, title, folder / "graphs" / f"{file}.svg")
     write_json(folder / "graphs.json", graphs)
     for layer in layers:
-        if layer not in seen.flat:
-            figure = seen.sheet(layer, _top(rows, layer, ALL_CLASSES, settings.pictured_concepts))
-            plots.save_pictures(figure, folder / "references" / f"{layer}.png")
+        first = {concept: "" for concept in _top(rows, layer, ALL_CLASSES, settings.pictured_concepts)}
+        for name in data.classes if layer == layers[-1] else []:
+            first |= {concept: f"{name}\n" for concept in _top(rows, layer, name, OF_CLASS) if concept not in first}
+        plots.save_pictures(seen.sheet(layer, first), folder / "references" / f"{layer}.png")
 
 
 def _picture_chosen(
     seen: "Seen", rows: pd.DataFrame, layers: list[str], chosen: dict[str, list[int]], settings: Concepts, folder: Path
 ) -> list[str]:
-    """Draw the images' heat maps and the concepts' graphs that params.yaml names; return concepts that have none."""
+    """Draw what params.yaml names: heat maps of images, graphs and reference images of concepts; return those bare.
+
+    Bare is a concept that has no graph.
+    """
     for number in seen.chosen:
         row = seen.data.index.iloc[number]
         name = seen.data.classes[row["label"]] if seen.right[row["label"]] else ALL_CLASSES
@@ -140,17 +149,21 @@ def _picture_chosen(
         with seen.propagated(numbers, down) as found:
             for channel in channels:
                 file = folder / "chosen" / f"concept-{layer}-{channel}.svg"
-                edges = _graph(found, (layer, channel), down, file)
+                title = f"{channel} of {layer}, in {', '.join(seen.image(number) for number in numbers)}"
+                edges = _graph(found, (layer, channel), down, title, file)
                 write_json(file.with_suffix(".json"), edges)
                 bare += [] if edges else [f"{layer}:{channel}"]
+        figure = seen.sheet(layer, dict.fromkeys(channels, ""))
+        plots.save_pictures(figure, folder / "chosen" / f"references-{layer}.png")
     return bare
 
 
-def _graph(found: Propagated, root: tuple[str, int], layers: list[str], file: Path) -> list[dict]:
+def _graph(found: Propagated, root: tuple[str, int], layers: list[str], title: str, file: Path) -> list[dict]:
     """Draw what a concept is made of in some images, if anything, and return it: sub-concepts and shares."""
     edges = decompose(found, root, layers, WIDTHS)
     if edges:
-        plots.save(plots.concept_graph([(edge.above, edge.below, edge.share) for edge in edges], layers), file)
+        drawn = [(edge.above, edge.below, edge.share) for edge in edges]
+        plots.save(plots.concept_graph(drawn, layers, title), file)
     return [{"above": list(edge.above), "below": list(edge.below), "share": round(edge.share, 6)} for edge in edges]
 
 
@@ -183,7 +196,6 @@ class Seen:
         where: torch.device,
     ):
         self.form, self.layers, self.data, self.architecture = form, layers, data, architecture
-        self.flat = facts(form).flat  # layers without positions
         self.settings, self.composite, self.where = settings, composite, where
         self.atlas = Atlas(len(data.classes), settings.resamples)
         self.by_relevance, self.by_activation = Highest(settings.references), Highest(settings.references)
@@ -328,30 +340,37 @@ class Seen:
         said = {"layer": self.telling, "images": len(vectors), "strategies": entries, "outliers": outliers}
         return said, pictures
 
-    def sheet(self, layer: str, concepts: list[int]) -> Figure:
-        """Return a contact sheet: for each concept its RelMax and its ActMax images, cropped to what it sees."""
+    def sheet(self, layer: str, concepts: dict[int, str]) -> Figure:
+        """Return a contact sheet: for each concept its RelMax and its ActMax images, cropped to what it sees.
+
+        What is said of a concept stands before its number.
+        """
         rows = {}
-        for concept in concepts:
+        for concept, words in concepts.items():
             for kind, highest in (("RelMax", self.by_relevance), ("ActMax", self.by_activation)):
                 numbers, values = highest.of(layer, concept)
                 numbers, values = numbers[values > 0], values[values > 0]
-                rows[f"{concept} {kind}"] = []
+                rows[f"{words}{concept} {kind}"] = []
                 if not len(numbers):
                     continue
                 with self.propagated(numbers.tolist(), [layer]) as found:
                     relevant = kind == "RelMax"
                     at = (found.relevance if relevant else found.outputs)[layer].detach()
-                    positions = at[:, concept].flatten(1).argmax(1)
-                    parts = fields(found, layer, concept, positions, None if relevant else torch.ones_like(at))
-                rows[f"{concept} {kind}"] = [
+                    where = positions(at)[:, concept].argmax(1)
+                    parts = fields(found, layer, concept, where, None if relevant else torch.ones_like(at))
+                rows[f"{words}{concept} {kind}"] = [
                     (_masked(self.data.images[number], part, heat.cpu().numpy()), self._caption(number, value))
                     for number, value, (part, heat) in zip(numbers.tolist(), values.tolist(), parts, strict=True)
                 ]
         return plots.picture_rows(rows, self.settings.references)
 
+    def image(self, number: int) -> str:
+        """Return the last part of an image's id, as its class says where that lies."""
+        return str(self.data.index["image_id"].iloc[number]).rpartition("/")[2]
+
     def _caption(self, number: int, value: float) -> str:
-        row = self.data.index.iloc[number]
-        return f"{row['image_id']}\n{self.data.classes[row['label']]}\n{value:.3g}"
+        name = textwrap.fill(self.image(number), WIDTH)
+        return f"{name}\n{self.data.classes[self.data.index['label'].iloc[number]]}\n{value:.3g}"
 
 
 def _masked(image: np.ndarray, part: tuple[slice, slice], heat: np.ndarray) -> np.ndarray:

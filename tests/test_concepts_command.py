@@ -88,9 +88,14 @@ def test_the_atlas_pictures_and_graphs_of_a_checkpoint_are_written(concepts, tmp
     for name in prepared.classes:
         assert (tmp_path / "concepts/heatmaps" / f"{name}.png").exists() == (name in classes)
         assert (f"no image of class {name} " in answer.stdout) == (name not in classes)
+    heights = []
     for layer in ("conv1", "layer3.0.downsample.0"):
         with Image.open(tmp_path / "concepts/references" / f"{layer}.png") as sheet:
             assert min(sheet.size) > 200
+            heights.append(sheet.size[1])
+    of_last = atlas[atlas["layer"] == "layer3.0.downsample.0"].groupby("class", sort=False)["concept"]
+    shown = set(of_last.get_group("(all)").head(2)).union(*(of_last.get_group(name).head(3) for name in classes))
+    assert heights[1] / heights[0] == pytest.approx(len(shown) / 2, rel=0.1)
     graphs = json.loads((tmp_path / "concepts/graphs.json").read_text())
     assert set(graphs) == set(classes)
     for edges in graphs.values():
@@ -125,6 +130,10 @@ def test_a_layer_that_does_not_exist_is_answered_with_the_near_ones(concepts, tm
     answer = concepts(layers={"include": ["layer2.0.conv3"], "exclude": []})
     assert (answer.returncode, answer.stderr.count("\n")) == (2, 1)
     assert "concepts.layers: 'layer2.0.conv3' is no layer; did you mean layer2.0.conv" in answer.stderr
+    for include, exclude, name in ((["conv1", "bogus"], [], "bogus"), (["*"], ["layer4*"], r"layer4*")):
+        answer = concepts(layers={"include": include, "exclude": exclude})
+        assert (answer.returncode, answer.stderr.count("\n")) == (2, 1)
+        assert f"concepts.layers: '{name}' is no layer; it has conv1, layer1.0.conv1" in answer.stderr
     for layer, like in (("fc", "it has conv1, layer1"), ("layer2.0.conv3", "did you mean layer2.0.conv")):
         answer = concepts(strategies={"layer": layer, "images": 300, "most": 4})
         assert (answer.returncode, answer.stderr.count("\n")) == (2, 1)

@@ -45,9 +45,10 @@ def fields(
     Parameters
     ----------
     found : Propagated
-        The images; of a layer with positions.
+        The images.
     positions : int tensor, N
-        Which neuron of each image, counted along rows: where the concept is most relevant, or most active.
+        Which neuron of each image, counted along rows: where the concept is most relevant, or most active. 0 in a
+        layer without positions, whose neurons see all of an image.
     started : tensor, as the layer's output, optional
         In place of the relevance that the neurons have, which may be zero where they are most active.
 
@@ -56,8 +57,10 @@ def fields(
     list of ((rows, columns), tensor H x W)
         The smallest box around the pixels with relevance; the whole image, where there are none.
     """
-    height, width = found.relevance[layer].shape[2:]
-    where = one_hot(positions, height * width).view(-1, height, width).to(found.relevance[layer])
+    relevance, where = found.relevance[layer], None
+    if relevance.ndim > 2:
+        height, width = relevance.shape[2:]
+        where = one_hot(positions, height * width).view(-1, height, width).to(relevance)
     heat = found.heat_maps(layer, concept, where=where, started=started)
     return [(_box(image != 0), image) for image in heat]
 

@@ -127,15 +127,15 @@ def prunable_layers(network: nn.Module, include: list[str], exclude: list[str], 
     Raises
     ------
     InputError
-        There are none, or a pattern of `include` is nearly the name of one, and of none.
+        There are none, or a pattern matches none: what it was to keep in or out is not what it does.
     """
 
     def matches(name: str, patterns: list[str]) -> bool:
         return any(fnmatchcase(name, pattern) for pattern in patterns)
 
     layers = scored_layers(network)
-    for pattern in include:
-        if _near(pattern, layers) and not any(matches(name, [pattern]) for name in layers):
+    for pattern in [*include, *exclude]:
+        if not any(matches(name, [pattern]) for name in layers):
             raise InputError(f"{key}: {no_layer(pattern, layers)}")
     names = [name for name in layers if matches(name, include) and not matches(name, exclude)]
     if not names:

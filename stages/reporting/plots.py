@@ -1,5 +1,6 @@
 """The study's plots, as SVG and PDF without dates or random identifiers: equal tables give equal files."""
 
+import textwrap
 from pathlib import Path
 
 import matplotlib
@@ -200,7 +201,7 @@ def picture_rows(rows: dict[str, list[tuple[np.ndarray, str]]], columns: int) ->
     Parameters
     ----------
     rows : dict
-        Name to (picture, uint8, H x W x 3; caption of three lines), at most `columns`.
+        Name to (picture, uint8, H x W x 3; caption of a few lines), at most `columns`.
     """
     figure = Figure(figsize=(1.3 * columns + 0.4, 0.4 + 1.85 * max(1, len(rows))), layout="constrained")
     panels = figure.subplots(max(1, len(rows)), columns, squeeze=False)
@@ -418,7 +419,7 @@ def concept_maps(image: np.ndarray, title: str, rows: dict[str, list[tuple[str, 
     return figure
 
 
-def concept_graph(edges: list[tuple[tuple[str, int], tuple[str, int], float]], layers: list[str]) -> Figure:
+def concept_graph(edges: list[tuple[tuple[str, int], tuple[str, int], float]], layers: list[str], title: str) -> Figure:
     """Return a drawing of a concept's sub-concepts: layers from top to bottom, lines as wide as shares.
 
     Parameters
@@ -449,5 +450,6 @@ def concept_graph(edges: list[tuple[tuple[str, int], tuple[str, int], float]], l
             bbox={"boxstyle": "round", "fc": "white", "ec": "grey"},
         )  # fmt: skip
     axes.set(yticks=[-n for n in range(len(levels))], yticklabels=levels, xticks=[], xlim=(0, 1))
+    axes.set_title(textwrap.fill(title, int(14 * figure.get_figwidth())), fontsize=7)
     axes.spines[:].set_visible(False)
     return figure

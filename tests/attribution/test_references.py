@@ -1,4 +1,5 @@
 import numpy as np
+import pytest
 import torch
 from crp.attribution import CondAttribution
 from crp.concepts import ChannelConcept
@@ -76,3 +77,17 @@ def test_a_neuron_sees_its_receptive_field(build, images):
         assert rows == slice(max(2 * row - 3, 0), min(2 * row + 5, 32))
         assert columns == slice(max(2 * column - 3, 0), min(2 * column + 5, 32))
         assert heat.abs().sum() > 0
+
+
+def test_a_neuron_of_a_linear_layer_sees_the_whole_image(build, images):
+    form, layer = canonical(build("vgg11")), "classifier.0"
+    rules, first = ByGraph(Rules.named("zplus")), torch.zeros(6, dtype=torch.int64)
+    with propagated(form, [layer], images, torch.arange(6), from_class("true", "one"), rules) as found:
+        concept = int(found.relevance[layer].abs().sum(0).argmax())
+        expected = found.heat_maps(layer, concept)
+        parts = fields(found, layer, concept, first)
+        started = fields(found, layer, concept, first, torch.ones_like(found.relevance[layer]))
+    for ((rows, columns), heat), image in zip(parts, expected, strict=True):
+        assert torch.equal(heat, image)
+        assert rows == slice(0, 32) and columns == slice(0, 32)
+    assert all(heat.sum() == pytest.approx(1.0, rel=1e-3) for _, heat in started)
