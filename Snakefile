@@ -369,7 +369,7 @@ rule statistics:
         predictions=ancient(expand(PREDICTIONS, criterion=["baseline", *CRITERIA], seed=SEEDS)),
     output:
         expand("metrics/comparison/{name}.csv", name=COMPARISON),
-        "metrics/comparison/page.md",
+        multiext("metrics/comparison/", "time.svg", "page.md"),
     log:
         "logs/statistics.log",
     threads: STUDY.evaluate.threads

@@ -67,6 +67,7 @@ def main() -> None:
             page.markdown(tables.ends_markdown(_read(metrics / "chains.csv"))),
         ],
         "Time": [
+            page.figure(metrics / "comparison/time.svg", "Balanced accuracy and MACs against the measured time left."),
             page.markdown("Size, and milliseconds a forward pass, at the last step, beside what MACs promise:"),
             page.markdown(tables.latency_markdown(table, _read(metrics / "latency.csv"))),
         ],

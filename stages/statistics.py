@@ -17,7 +17,7 @@ from stages import chains, command
 from stages.errors import naming
 from stages.files import replacing
 from stages.params import load
-from stages.reporting import comparison, tables
+from stages.reporting import comparison, plots, tables
 
 
 def main() -> None:
@@ -34,7 +34,8 @@ def main() -> None:
     params = load(arguments.params).evaluate.comparison
     with naming("pruning, latency and predictions"):
         table = pd.read_csv(arguments.pruning)
-        sizes = chains.shares_left(table, pd.read_csv(arguments.latency))
+        latency = pd.read_csv(arguments.latency)
+        sizes = chains.shares_left(table, latency)
         correct, labels = chains.answers(arguments.predictions)
     latencies = [axis for axis in sizes if axis not in tables.SIZES]
     compared = {"stability": comparison.stability(table, params.resamples)}
@@ -44,6 +45,7 @@ def main() -> None:
     for name, rows in compared.items():
         with replacing(arguments.folder / f"{name}.csv") as temporary:
             rows.to_csv(temporary, index=False, float_format="%.6g")
+    plots.save(plots.time_curves(table, latency, "balanced_accuracy"), arguments.folder / "time.svg")
     with replacing(arguments.folder / "page.md") as temporary:
         temporary.write_text(page(compared["levels"], compared["pairs"], compared["stability"]))
 

@@ -129,7 +129,7 @@ def test_nothing_of_the_study_imports_the_assistant():
         ("latency", {"torch", "torchvision"}),
         ("latency_few_shot", {"torch", "torchvision"}),
         ("compare", {"pandas", "matplotlib"}),
-        ("statistics", {"pandas"}),
+        ("statistics", {"pandas", "matplotlib"}),
         ("safety", {"pandas", "matplotlib"}),
         ("few_shot", {"torch", "torchvision", "pandas", "zennit", "torch_pruning"}),
         ("compare_few_shot", {"pandas", "matplotlib"}),

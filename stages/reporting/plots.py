@@ -17,6 +17,7 @@ matplotlib.rcParams.update({"svg.hashsalt": "study", "svg.fonttype": "none", "pd
 COLOURS = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000"]  # Okabe & Ito
 READABLE = 25  # names of classes along an axis
 AXES = {"macs": "MACs left", "params": "parameters left", "filters": "filters left"}
+TIME = "latency_"  # before a batch size
 TITLES = {"pruned": "right after each cut", "finetuned": "after fine-tuning"}
 
 
@@ -67,22 +68,56 @@ def few_shot_curves(table: pd.DataFrame, metric: str) -> Figure:
     return figure
 
 
+def time_curves(table: pd.DataFrame, latency: pd.DataFrame, metric: str) -> Figure:
+    """Return a fine-tuned metric against the measured time left, and MACs left against it; a column a batch size.
+
+    Parameters
+    ----------
+    table : DataFrame
+        Of `metric_curves`.
+    latency : DataFrame
+        criterion, seed, step, batch, milliseconds.
+    """
+    batches = sorted(latency["batch"].unique())
+    times = latency.pivot(index=["criterion", "seed", "step"], columns="batch", values="milliseconds")
+    table = tables.effective(table)
+    table = table[[name for name in table if not name.startswith(tables.EFFECTIVE)]]
+    table = table.join(times.add_prefix(TIME), on=["criterion", "seed", "step"])
+    of_macs = table.assign(macs=table["macs"] / tables.baseline(table)["macs"])
+    figure = Figure(figsize=(1.5 + 3.4 * len(batches), 6.2), layout="constrained")
+    panels = figure.subplots(2, len(batches), sharey="row", squeeze=False)
+    for (above, below), batch in zip(panels.T, batches, strict=True):
+        _curves(above, table, metric, "finetuned", f"{TIME}{batch}")
+        above.set_title(TITLES["finetuned"])
+        _curves(below, of_macs, "macs", "finetuned", f"{TIME}{batch}")
+        below.axline((0, 0), slope=1, color="grey", lw=0.8)
+        below.set_title("grey: as fast as MACs promise")
+    panels[0, 0].set_ylabel(metric.replace("_", " ") + " (test)")
+    panels[1, 0].set_ylabel("MACs left")
+    panels[1, 0].yaxis.set_major_formatter("{x:.0%}")
+    handles, labels = panels[0, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=min(len(labels), 3 * len(batches)))
+    return figure
+
+
 def _curves(axes: Axes, table: pd.DataFrame, metric: str, phase: str, size: str) -> None:
     table = tables.effective(table)
     whole = tables.baseline(table)
     axes.axhline(whole[metric], color="grey", linestyle=":", label="unpruned")
     criteria = [name for name in table["criterion"].unique() if name != "baseline"]
+    most = 1.0  # a time can rise
     for colour, criterion in zip(COLOURS * len(criteria), criteria, strict=False):
         chain = table[(table["criterion"] == criterion) & (table["phase"] == phase)]
         steps = chain.groupby("step")
         share = [1.0, *(steps[size].mean() / whole[size])]
+        most = max(most, *share)
         style = "--" if criterion == "random" else "-"
         axes.plot(share, [whole[metric], *steps[metric].mean()], style, marker="o", ms=3, color=colour, label=criterion)
         if chain["seed"].nunique() > 1:
             axes.fill_between(share[1:], steps[metric].min(), steps[metric].max(), color=colour, alpha=0.15, lw=0)
-    axes.set_xlim(1.02, 0)
+    axes.set_xlim(most + 0.02, 0)
     axes.xaxis.set_major_formatter("{x:.0%}")
-    axes.set_xlabel(AXES[size])
+    axes.set_xlabel(AXES.get(size, f"time left, batch of {size.removeprefix(TIME)}"))
     axes.grid(alpha=0.3)
 
 

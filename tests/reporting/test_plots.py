@@ -1,0 +1,30 @@
+import pandas as pd
+import pytest
+
+from stages.reporting import plots
+
+
+def line(axes, name):
+    (found,) = [each for each in axes.lines if each.get_label() == name]
+    return found.get_xdata(), found.get_ydata()
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_times_are_shares_of_the_unpruned_networks_and_stand_beside_macs(masked):
+    rows = [["baseline", 0, 0, "baseline", 100.0, 0.9], ["lrp", 0, 1, "pruned", 50.0, 0.1]]
+    rows += [["lrp", 0, 1, "finetuned", 50.0, 0.8]]
+    columns = ["criterion", "seed", "step", "phase", "macs", "balanced_accuracy"]
+    table = pd.DataFrame(rows, columns=columns).assign(filters=1.0, params=1.0)
+    if masked:
+        sizes = {f"effective_{name}": table[name] for name in ("filters", "params", "macs")}
+        table = table.assign(macs=100.0, **sizes)
+    latency = pd.DataFrame(
+        [["baseline", 0, 0, 1, 10.0], ["baseline", 0, 0, 32, 40.0], ["lrp", 0, 1, 1, 4.0], ["lrp", 0, 1, 32, 50.0]],
+        columns=["criterion", "seed", "step", "batch", "milliseconds"],
+    )
+    above_one, above_many, below_one, below_many = plots.time_curves(table, latency, "balanced_accuracy").axes
+    assert line(above_one, "lrp") == (pytest.approx([1.0, 0.4]), pytest.approx([0.9, 0.8]))
+    assert line(above_many, "lrp") == (pytest.approx([1.0, 1.25]), pytest.approx([0.9, 0.8]))
+    assert above_many.get_xlim()[0] > 1.25  # slower than the unpruned network, and not cut off
+    assert line(below_one, "lrp") == (pytest.approx([1.0, 0.4]), pytest.approx([1.0, 0.5]))
+    assert below_many.get_xlabel() == "time left, batch of 32"
