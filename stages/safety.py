@@ -20,6 +20,7 @@ from stages.reporting.metrics import reliability
 
 SHOWN = 8  # images that a criterion lost, as pictures
 KEYS = ["criterion", "seed", "step", "phase"]
+OTHERS = {"precision": "Precision", "f1": "F1", "specificity": "Specificity", "auroc": "AUROC against the rest"}
 OWN = ["image_id", "label", "group", "split"]  # columns of index.csv that are no subgroup
 
 
@@ -83,6 +84,8 @@ def page(classes: pd.DataFrame, subgroups: pd.DataFrame, flips: pd.DataFrame) ->
         "The class that is recognised worst, and the one that lost most (recall, and its change):",
         tables.worst_class_markdown(classes),
     ]
+    for measure, words in OTHERS.items():
+        parts += [f"{words} of each class, and its change:", tables.measures_markdown(classes, "class", measure)]
     if (subgroups["images"] >= tables.SUBGROUP).any():
         parts += [
             f"Of the subgroups of {tables.SUBGROUP} images or more, the three that lost most accuracy (images):",

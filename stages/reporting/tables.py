@@ -342,6 +342,14 @@ def changes_markdown(rows: pd.DataFrame, key: str, measure: str) -> str:
     return _with_criterion(wide.rename_axis(columns=None))
 
 
+def measures_markdown(rows: pd.DataFrame, key: str, measure: str) -> str:
+    """Return means over seeds of a measure and its change, such as `0.812 (+0.035)`, by criterion and key."""
+    means = rows.groupby(["criterion", key], sort=False)[[measure, f"{measure}_change"]].mean()
+    texts = means[measure].map("{:.3f}".format) + means[f"{measure}_change"].map(" ({:+.3f})".format)
+    wide = texts.unstack().loc[rows["criterion"].unique(), rows[key].unique()]
+    return _with_criterion(wide.rename_axis(columns=None))
+
+
 def worst_class_markdown(classes: pd.DataFrame) -> str:
     """Return, for each criterion, the class of lowest recall and that which lost most, means over seeds, as Markdown.
 

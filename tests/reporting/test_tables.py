@@ -220,6 +220,23 @@ def test_areas_are_those_of_the_number_of_images_and_the_phase():
     assert found[5].splitlines()[2] == "| lrp | 0.6000, -0.1000 | 0.7000, -0.1000 |"
 
 
+def test_a_measure_of_a_class_stands_before_its_change():
+    rows = pd.DataFrame(
+        [
+            ["lrp", 0, "mel", 0.8, -0.1],
+            ["lrp", 1, "mel", 0.6, 0.0],
+            ["lrp", 0, "nv", 0.9, 0.02],
+            ["lrp", 1, "nv", 0.9, 0.0],
+        ],
+        columns=["criterion", "seed", "class", "f1", "f1_change"],
+    )
+    assert tables.measures_markdown(rows, "class", "f1").splitlines() == [
+        "| criterion | mel | nv |",
+        "| --- | --- | --- |",
+        "| lrp | 0.700 (-0.050) | 0.900 (+0.010) |",
+    ]
+
+
 def test_variances_are_shown_with_their_corrected_p():
     stability = pd.DataFrame([["lrp", "weight", 0.00012, 0.0034, 0.01, 0.02]])
     stability.columns = ["criterion", "other", "variance", "variance_other", "p", "p_holm"]
