@@ -98,18 +98,25 @@ def tuned(network, architecture, data, updates, seed):
     return network.eval()
 
 
-def without(taught, params, criterion, count, layers=WITHIN_BLOCKS):
-    """Return the network without the `count` filters of some layers that a criterion removes first."""
+def in_order(taught, params, criterion, layers):
+    """Return the filters of some layers, those that a criterion removes first first."""
     network, architecture, _, data, _ = taught
     crp = Crp(class_name=None, contrast=None, region=Region(box=CORNER))
     settings = params.prune.scores.model_copy(update={"crp": crp, "classes": [SHORTCUT], "references_per_class": 50})
-    order = ranked(criterion, network, architecture, data, layers, settings, 0, min_channels=1)
+    return ranked(criterion, network, architecture, data, layers, settings, 0, min_channels=1)
+
+
+def without(taught, params, criterion, count, layers=WITHIN_BLOCKS):
+    """Return the network without the `count` filters of some layers that a criterion removes first."""
+    network, architecture, *_ = taught
     pruned = copy.deepcopy(network)
-    surgery.remove(pruned, architecture.image_size, selection.by_group(order[:count]))
+    surgery.remove(
+        pruned, architecture.image_size, selection.by_group(in_order(taught, params, criterion, layers)[:count])
+    )
     return pruned
 
 
-def test_the_network_relies_on_the_shortcut_and_the_atlas_shows_the_filter_that_carries_it(taught):
+def test_the_network_relies_on_the_shortcut_and_the_atlas_shows_the_filter_that_carries_it(taught, params):
     network, architecture, clean, data, everywhere = taught
     accuracy, _ = of_others(network, architecture, clean)
     fooled, said = of_others(network, architecture, everywhere)
@@ -126,6 +133,8 @@ def test_the_network_relies_on_the_shortcut_and_the_atlas_shows_the_filter_that_
         entry = atlas.entry(layer, label)
         first = entry.share.argmax()
         assert entry.inside_low[first] > 0.6 > 10 * region.mean()  # the square has 5 % of the image
+    removed = in_order(taught, params, "crp-region", WITHIN_BLOCKS)[0]  # in the tests below
+    assert atlas.entry(removed.group.root, label).share.argmax() == removed.channel
 
 
 def test_without_its_filter_the_shortcut_decides_no_more(taught, params):
