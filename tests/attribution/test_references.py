@@ -5,7 +5,8 @@ from crp.attribution import CondAttribution
 from crp.concepts import ChannelConcept
 from crp.visualization import FeatureVisualization
 
-from stages.attribution.canonical import canonical
+from stages.attribution.atlas import survey
+from stages.attribution.canonical import activations_after, canonical
 from stages.attribution.composites import ByGraph, Rules
 from stages.attribution.concepts import propagated, shares
 from stages.attribution.filters import from_class
@@ -25,27 +26,45 @@ class Labelled(torch.utils.data.Dataset):
         return self.images[row], int(self.labels[row])
 
 
-def test_reference_images_are_those_of_zennit_crp(build, tmp_path):
-    form, layer, rules = canonical(build("resnet8")), "layer2.0.conv1", ByGraph(Rules())
-    images = torch.randn(24, 3, 32, 32, generator=torch.Generator().manual_seed(0))
-    labels = torch.arange(24) % 10
+def of_zennit_crp(form, layer, images, labels, folder, abs_norm):
+    """Return zennit-crp's reference images of a layer: a folder with its rankings."""
     theirs = FeatureVisualization(
         CondAttribution(form, no_param_grad=False), Labelled(images, labels), {layer: ChannelConcept()},
-        max_target="sum", abs_norm=True, path=str(tmp_path),
+        max_target="sum", abs_norm=abs_norm, path=str(folder),
     )  # fmt: skip
-    theirs.run(rules, 0, 24, batch_size=8)
+    theirs.run(ByGraph(Rules()), 0, len(images), batch_size=8)
+    return folder
+
+
+def same(ours, layer, folder, named):
+    """Assert that the images are zennit-crp's, of each concept that has so many."""
+    values, expected = (np.load(folder / f"{named}_{kind}.npy")[:5] for kind in ("rel", "data"))
+    found = torch.stack([ours.of(layer, concept)[0] for concept in range(expected.shape[1])], 1).numpy()
+    distinct = values != 0  # concepts that no further image has are in any order
+    assert distinct.mean() > 0.5
+    assert (found == expected)[distinct].all()
+
+
+def test_reference_images_are_those_of_zennit_crp(build, tmp_path):
+    form, layer = canonical(build("vgg11_bn")), "features.8"
+    activation = {module: name for name, module in form.named_modules()}[activations_after(form)[layer]]
+    images = torch.randn(24, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        labels = form(images).argmax(1)
     by_relevance, by_activation = Highest(5), Highest(5)
-    for rows in torch.arange(24).split(6):
-        with propagated(form, [layer], images[rows], labels[rows], from_class("true", "logit"), rules) as found:
-            by_relevance.add({layer: shares(found.relevance[layer])}, rows)
-            by_activation.add({layer: shares(found.outputs[layer].detach())}, rows)
-    for ours, folder in ((by_relevance, "RelMax_sum_normed"), (by_activation, "ActMax_sum_normed")):
-        values = np.load(tmp_path / folder / f"{layer}_rel.npy")[:5]
-        expected = np.load(tmp_path / folder / f"{layer}_data.npy")[:5]
-        found = torch.stack([ours.of(layer, concept)[0] for concept in range(expected.shape[1])], 1).numpy()
-        distinct = values != 0  # concepts that no further image has are in any order
-        assert distinct.mean() > 0.5
-        assert (found == expected)[distinct].all()
+    parts = torch.arange(24).split(6)
+    rows = iter(parts)
+
+    def take(found, *_):
+        numbers = next(rows)
+        by_relevance.add({layer: shares(found[layer].relevance)}, numbers)
+        by_activation.add({layer: found[layer].activation}, numbers)
+
+    survey(form, [layer], [(images[part], labels[part]) for part in parts], ByGraph(Rules()), take)
+    theirs = of_zennit_crp(form, layer, images, labels, tmp_path / "relevance", abs_norm=True)
+    same(by_relevance, layer, theirs / "RelMax_sum_normed", layer)
+    theirs = of_zennit_crp(form, activation, images, labels, tmp_path / "activation", abs_norm=False)
+    same(by_activation, layer, theirs / "ActMax_sum_unnormed", activation)
 
 
 def test_images_with_equal_values_are_kept_in_their_order():
