@@ -102,7 +102,7 @@ def harm_in_words(harm: pd.DataFrame, seeds: list[int]) -> str:
         for _, of_part in lost.iterrows()
     ]
     texts["baselines"] = groups.size()
-    said = "\n\n".join([*claims.upper_decide(harm, seeds), *claims.lower_hurt_several(harm)])
+    said = "\n\n".join([*claims.upper_decide(harm, seeds), *claims.lower_hurt_several(harm, lost.shape[1])])
     return f"{intended}\n\n{tables.as_markdown(texts.reset_index())}\n\n{said}\n"
 
 

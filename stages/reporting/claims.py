@@ -56,7 +56,7 @@ def upper_decide(harm: pd.DataFrame, seeds: Sequence[int]) -> list[str]:
     return found
 
 
-def lower_hurt_several(harm: pd.DataFrame) -> list[str]:
+def lower_hurt_several(harm: pd.DataFrame, classes: int) -> list[str]:
     """Return for each criterion how many more classes bear it when lower layers are pruned than when upper ones are.
 
     Parameters
@@ -64,7 +64,11 @@ def lower_hurt_several(harm: pd.DataFrame) -> list[str]:
     harm : DataFrame
         criterion, part, seed and `classes`, the effective number that bears the loss; seeds that lack a part are left
         out.
+    classes : int
+        Of the data set: two cannot tell, as one rises where the other falls.
     """
+    if classes < 3:
+        return []
     lower, upper = PARTS
     found = []
     for criterion, of_criterion in harm.groupby("criterion", sort=False):

@@ -61,7 +61,8 @@ def test_the_classes_that_bear_a_loss_are_compared_where_both_parts_cost_it():
         + [["weight", "lower third", 0, 2.0]],
         columns=["criterion", "part", "seed", "classes"],
     )
-    (said,) = claims.lower_hurt_several(harm)
+    assert claims.lower_hurt_several(harm, 2) == []
+    (said,) = claims.lower_hurt_several(harm, 10)
     assert "(by lrp): effectively 4.0 classes bear the loss where the lower third's filters go, 1.5 where" in said
     assert said.endswith("a difference of 2.5. In this one network it holds.")
 
