@@ -49,6 +49,7 @@ from stages.reporting import plots
 PICTURES = {"heatmaps", "references", "graphs", "chosen", "strategies"}
 TABLES = {"atlas.csv", "layers.csv", "graphs.json", "strategies.json"}
 OF_CLASS = 3  # concepts of each class whose reference images are shown, in the last layer
+NAMED = 6  # images in a title
 WIDTH = 20  # letters in a line above a picture
 WIDTHS = [3, 2, 1]  # sub-concepts of a concept, by layers down
 SPREAD = ["effective_concepts", "effective_low", "effective_high"]  # columns of layers.csv
@@ -118,7 +119,7 @@ def _picture(seen: "Seen", rows: pd.DataFrame, layers: list[str], settings: Conc
         plots.save_pictures(seen.heat_maps(numbers[0], top), folder / "heatmaps" / f"{file}.png")
         root = layers[-1], top[layers[-1]][0]
         with seen.propagated(numbers, layers) as found:
-            title = f"{name}, in {', '.join(seen.image(number) for number in numbers)}"
+            title = f"{name}, in {seen.images(numbers)}"
             graphs[name] = _graph(found, root, layers, title, folder / "graphs" / f"{file}.svg")
     write_json(folder / "graphs.json", graphs)
     for layer in layers:
@@ -149,7 +150,7 @@ def _picture_chosen(
         with seen.propagated(numbers, down) as found:
             for channel in channels:
                 file = folder / "chosen" / f"concept-{layer}-{channel}.svg"
-                title = f"{channel} of {layer}, in {', '.join(seen.image(number) for number in numbers)}"
+                title = f"{channel} of {layer}, in {seen.images(numbers)}"
                 edges = _graph(found, (layer, channel), down, title, file)
                 write_json(file.with_suffix(".json"), edges)
                 bare += [] if edges else [f"{layer}:{channel}"]
@@ -367,6 +368,11 @@ class Seen:
     def image(self, number: int) -> str:
         """Return the last part of an image's id, as its class says where that lies."""
         return str(self.data.index["image_id"].iloc[number]).rpartition("/")[2]
+
+    def images(self, numbers: list[int]) -> str:
+        """Return the first of some images, by their ids, and how many more there are."""
+        more = f" and {len(numbers) - NAMED} more" if len(numbers) > NAMED else ""
+        return ", ".join(map(self.image, numbers[:NAMED])) + more
 
     def _caption(self, number: int, value: float) -> str:
         name = textwrap.fill(self.image(number), WIDTH)
