@@ -478,7 +478,7 @@ def concept_graph(edges: list[tuple[tuple[str, int], tuple[str, int], float]], l
     for above, below, share in edges:
         (x, y), (left, low) = place[above], place[below]
         axes.plot([x, left], [y, low], "-", color=COLOURS[0], lw=0.3 + 3 * share / largest, alpha=0.6, zorder=1)
-        axes.text((x + 2 * left) / 3, (y + 2 * low) / 3, f"{100 * share:.0f}%", fontsize=6, ha="center", va="center")
+        axes.text((x + 2 * left) / 3, (y + 2 * low) / 3, f"{100 * share:.1f}%", fontsize=6, ha="center", va="center")
     for node, (x, y) in place.items():
         axes.text(
             x, y, str(node[1]), ha="center", va="center", fontsize=7, zorder=2,
