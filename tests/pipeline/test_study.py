@@ -333,7 +333,8 @@ def test_a_study_may_do_without_prototypes(whole):
 def test_the_report_holds_all_it_shows(complete):
     text = complete.read("metrics/report.html")
     assert "the lowest filters of one layer alone removed" in text
-    assert "after tuning on 3 of each class where this part of the filters is left:" in text
+    assert "after tuning with 3 of each class where this part of the filters is left (and less the unpruned" in text
+    assert "Mean balanced accuracy right after the cut with 3 of each class over all sizes" in text
     assert not re.findall(r"(?:src|href)=\"(?!data:|#)[^\"]*", text)
     accuracy = json.loads(complete.read("metrics/summary.json"))["lrp"]["accuracy"]
     assert f">{accuracy:.4f}<" in text
