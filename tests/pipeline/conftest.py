@@ -217,6 +217,7 @@ SMALL = {
     "few_shot__updates": 3,
     "drift__images_per_class": 2,
     "concepts__references": 2,
+    "concepts__lost": 0.05,  # so small a network spreads some relevance evenly
     "concepts__pictured_layers": 2,
     "concepts__pictured_concepts": 2,
     "concepts__matched_images": 5,
