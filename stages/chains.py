@@ -6,10 +6,15 @@ import numpy as np
 import pandas as pd
 
 from stages import predictions
+from stages.errors import naming
 from stages.names import Identity
 from stages.reporting import comparison, tables
 
 PHASES = {"pruned": "right after the cut", "finetuned": "after fine-tuning"}
+TABLES = {  # of a regime, at equal size and at equal time
+    "comparison": ["comparison/{}.csv", "comparison/{}_latency.csv"],
+    "few_shot": ["few_shot/{}.csv", "few_shot_latency/{}.csv"],
+}
 FEW_SHOT_PHASES = PHASES | {"finetuned": "after tuning"}
 
 
@@ -50,6 +55,29 @@ def assemble(
         right = [correct["baseline", seed, 0, "baseline"], *(correct[criterion, seed, step, phase] for step in steps)]
         chains[criterion, seed] = comparison.Chain(np.stack(right), {axis: left[axis].to_numpy() for axis in left})
     return chains
+
+
+def compared(metrics: Path, part: str) -> list[pd.DataFrame]:
+    """Return the study's tables `levels`, `pairs` and `areas` of `at_equal_size`, at all sizes and times.
+
+    Parameters
+    ----------
+    metrics : Path
+        The folder of the study's metrics.
+    part : str
+        Of `TABLES`.
+
+    Raises
+    ------
+    InputError
+        A file cannot be read.
+    """
+    found = []
+    for name in ("levels", "pairs", "areas"):
+        files = [metrics / file.format(name) for file in TABLES[part]]
+        with naming(" and ".join(map(str, files))):
+            found.append(pd.concat(map(pd.read_csv, files)))
+    return found
 
 
 def at_equal_size(

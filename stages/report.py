@@ -34,17 +34,14 @@ def main() -> None:
     metrics = arguments.metrics
     table = _read(metrics / "pruning.csv")
     data = _described(arguments.data / "dataset.json")
-    few_levels, few_pairs, few_areas = (
-        pd.concat([_read(metrics / part / f"{name}.csv") for part in ("few_shot", "few_shot_latency")])
-        for name in ("levels", "pairs", "areas")
-    )
+    levels, pairs, areas = chains.compared(metrics, "comparison")
+    few_levels, few_pairs, few_areas = chains.compared(metrics, "few_shot")
     few_at_other_sizes = tables.few_at_other_sizes(few_levels, few_pairs, chains.FEW_SHOT_PHASES)
-    pairs = _read(metrics / "comparison/pairs.csv")
     introduction = _introduction(params, data, _read(arguments.data / "index.csv"))
     title = f"Pruning {params.model.name} on {_data_set(params)} by what it finds relevant"
     sections = {
-        "The result": _result(metrics, table, data, pairs, few_pairs),
-        "Criteria at equal size": _equal_size(metrics),
+        "The result": _result(metrics, table, data, levels, pairs, few_pairs),
+        "Criteria at equal size": _equal_size(metrics, levels, pairs, areas),
         "Each layer alone": _each_layer(metrics / "sensitivity"),
         "With few images": [
             page.markdown("The same cuts where k images of each class are all there is, for scores and tuning."),
@@ -93,13 +90,15 @@ def _introduction(params: Params, data: dict, index: pd.DataFrame) -> str:
     return page.markdown(text)
 
 
-def _result(metrics: Path, table: pd.DataFrame, data: dict, pairs: pd.DataFrame, few: pd.DataFrame) -> list[str]:
+def _result(
+    metrics: Path, table: pd.DataFrame, data: dict, levels: pd.DataFrame, pairs: pd.DataFrame, few: pd.DataFrame
+) -> list[str]:
     regimes = {("all training images", when): pairs[pairs["phase"] == phase] for phase, when in chains.PHASES.items()}
     for images, of_number in few.groupby("images_per_class"):
         regime = f"few: {images} of each class"
         words = chains.FEW_SHOT_PHASES.items()
         regimes |= {(regime, when): of_number[of_number["phase"] == phase] for phase, when in words}
-    levels, stability = (_read(metrics / "comparison" / f"{name}.csv") for name in ("levels", "stability"))
+    stability = _read(metrics / "comparison/stability.csv")
     criteria = [name for name in table["criterion"].unique() if name != "baseline"]
     said = verdicts.sentences(levels, pairs, stability, criteria)
     majority = tables.majority(data["counts"]["test"])
@@ -121,11 +120,7 @@ def _result(metrics: Path, table: pd.DataFrame, data: dict, pairs: pd.DataFrame,
     return blocks
 
 
-def _equal_size(metrics: Path) -> list[str]:
-    levels, pairs, areas = (
-        pd.concat([_read(metrics / "comparison" / f"{name}{end}.csv") for end in ("", "_latency")])
-        for name in ("levels", "pairs", "areas")
-    )
+def _equal_size(metrics: Path, levels: pd.DataFrame, pairs: pd.DataFrame, areas: pd.DataFrame) -> list[str]:
     blocks = [_page(metrics / "comparison/page.md")]
     others = tables.at_other_sizes(levels, pairs, chains.PHASES)
     blocks += _folded("At equal filters, parameters and measured time", others)

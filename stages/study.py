@@ -180,15 +180,9 @@ def export_study(name: str) -> None:
     rows = _rows()
     _refuse_outdated()
     metrics, params = Path("metrics"), load(run.PARAMS)
-    compared = [pd.read_csv(metrics / f"comparison/{name}.csv") for name in ("levels", "pairs", "stability")]
-    levels, pairs, areas, few_levels, few_pairs, few_areas = (
-        pd.concat([pd.read_csv(metrics / file.format(name)) for file in files])
-        for files in (
-            ("comparison/{}.csv", "comparison/{}_latency.csv"),
-            ("few_shot/{}.csv", "few_shot_latency/{}.csv"),
-        )
-        for name in ("levels", "pairs", "areas")
-    )
+    levels, pairs, areas = chains.compared(metrics, "comparison")
+    few_levels, few_pairs, few_areas = chains.compared(metrics, "few_shot")
+    stability = pd.read_csv(metrics / "comparison/stability.csv")
     criteria = [name for name in rows["criterion"].unique() if name != "baseline"]
     small = (
         "baseline.json",
@@ -208,7 +202,7 @@ def export_study(name: str) -> None:
     files = [path for kind in small for path in metrics.glob(kind)]
     page = [
         f"{tables.splits(pd.read_csv(run.PREPARED.with_name('index.csv')))} {_start(params)}",
-        *verdicts.sentences(*compared, criteria),
+        *verdicts.sentences(levels, pairs, stability, criteria),
         tables.title(rows),
         tables.markdown(rows),
         "Less the unpruned network:",

@@ -262,7 +262,6 @@ def survey(
     right: torch.Tensor
     truth: torch.Tensor
     masks: torch.Tensor | None
-    evenly: dict[str, torch.Tensor] = {}  # by layer, what of the batch was spread before it was reached
 
     def pictures() -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         nonlocal truth, masks
@@ -276,19 +275,18 @@ def survey(
         spread.clear()
         return TRUE_CLASS(logits, labels)
 
-    def measure(name: str, z: torch.Tensor) -> Callable[[torch.Tensor], Found | torch.Tensor]:
-        def of_all(relevance: torch.Tensor) -> torch.Tensor:
-            evenly[name] = sum(spread, torch.zeros(len(relevance)).to(relevance))
-            return relevance.flatten(1).sum(1)
+    def off(relevance: torch.Tensor) -> torch.Tensor:
+        """Return, as it arrives, what of each image's was lost or gained, and what was spread evenly so far."""
+        return (relevance.flatten(1).sum(1) - 1).abs() + sum(spread, relevance.new_zeros(len(relevance)))
 
+    def measure(name: str, z: torch.Tensor) -> Callable[[torch.Tensor], tuple[torch.Tensor, Found | None]]:
         if name not in layers:
-            return of_all
+            return lambda relevance: (off(relevance), None)
         activation = positions(_computed(following[name], z) if name in following else z).mean(2)
 
-        def of_relevance(relevance: torch.Tensor) -> Found:
-            of_all(relevance)
+        def of_relevance(relevance: torch.Tensor) -> tuple[torch.Tensor, Found]:
             inside = None if masks is None else within(masks, relevance)
-            return Found(positions(relevance).sum(2), activation, *(inside or ()))
+            return off(relevance), Found(positions(relevance).sum(2), activation, *(inside or ()))
 
         return of_relevance
 
@@ -296,11 +294,10 @@ def survey(
     images = 0
     with counting_spread() as spread:
         for batch in at_outputs(form, watched, pictures(), start, measure, composite):
-            for name, found in batch.items():
-                total = found.relevance.sum(1) if isinstance(found, Found) else found
-                lost[name] += ((total - 1).abs() + evenly[name])[right].sum().item()
+            for name, (of_images, _) in batch.items():
+                lost[name] += of_images[right].sum().item()
             images += int(right.sum())
-            take({name: batch[name].of(right) for name in layers}, truth[right], right)
+            take({name: batch[name][1].of(right) for name in layers}, truth[right], right)
     return {name: max(lost[guard] for guard in guards[name]) / max(images, 1) for name in layers}
 
 

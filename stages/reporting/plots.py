@@ -40,6 +40,7 @@ def metric_curves(table: pd.DataFrame, metric: str) -> Figure:
 
     One line a criterion (mean over seeds, with the range of the seeds shaded), the unpruned network as a dotted line.
     """
+    table = tables.effective(table)
     figure = Figure(figsize=(11, 6.2), layout="constrained")
     panels = figure.subplots(2, 3, sharey="row", squeeze=False)
     for row, phase in zip(panels, TITLES, strict=True):
@@ -54,6 +55,7 @@ def metric_curves(table: pd.DataFrame, metric: str) -> Figure:
 
 def few_shot_curves(table: pd.DataFrame, metric: str) -> Figure:
     """Return a metric against the MACs left, a column a number of images of each class; see `metric_curves`."""
+    table = tables.effective(table)
     numbers = sorted(table["images_per_class"].unique())
     figure = Figure(figsize=(1.5 + 2.6 * len(numbers), 5.6), layout="constrained")
     panels = figure.subplots(2, len(numbers), sharey=True, squeeze=False)
@@ -80,9 +82,7 @@ def time_curves(table: pd.DataFrame, latency: pd.DataFrame, metric: str) -> Figu
     """
     batches = sorted(latency["batch"].unique())
     times = latency.pivot(index=["criterion", "seed", "step"], columns="batch", values="milliseconds")
-    table = tables.effective(table)
-    table = table[[name for name in table if not name.startswith(tables.EFFECTIVE)]]
-    table = table.join(times.add_prefix(TIME), on=["criterion", "seed", "step"])
+    table = tables.effective(table).join(times.add_prefix(TIME), on=["criterion", "seed", "step"])
     of_macs = table.assign(macs=table["macs"] / tables.baseline(table)["macs"])
     figure = Figure(figsize=(1.5 + 3.4 * len(batches), 6.2), layout="constrained")
     panels = figure.subplots(2, len(batches), sharey="row", squeeze=False)
@@ -101,7 +101,6 @@ def time_curves(table: pd.DataFrame, latency: pd.DataFrame, metric: str) -> Figu
 
 
 def _curves(axes: Axes, table: pd.DataFrame, metric: str, phase: str, size: str) -> None:
-    table = tables.effective(table)
     whole = tables.baseline(table)
     axes.axhline(whole[metric], color="grey", linestyle=":", label="unpruned")
     criteria = [name for name in table["criterion"].unique() if name != "baseline"]

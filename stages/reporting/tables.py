@@ -337,17 +337,13 @@ def changes_markdown(rows: pd.DataFrame, key: str, measure: str) -> str:
     groups = rows.groupby(["criterion", key], sort=False)[measure]
     texts = groups.mean().map("{:+.3f}".format)
     spread = groups.std()
-    texts = texts.where(spread.isna(), texts + " ± " + spread.map("{:.3f}".format))
-    wide = texts.unstack().loc[rows["criterion"].unique(), rows[key].unique()]
-    return _with_criterion(wide.rename_axis(columns=None))
+    return _by_key(texts.where(spread.isna(), texts + " ± " + spread.map("{:.3f}".format)), rows, key)
 
 
 def measures_markdown(rows: pd.DataFrame, key: str, measure: str) -> str:
     """Return means over seeds of a measure and its change, such as `0.812 (+0.035)`, by criterion and key."""
     means = rows.groupby(["criterion", key], sort=False)[[measure, f"{measure}_change"]].mean()
-    texts = means[measure].map("{:.3f}".format) + means[f"{measure}_change"].map(" ({:+.3f})".format)
-    wide = texts.unstack().loc[rows["criterion"].unique(), rows[key].unique()]
-    return _with_criterion(wide.rename_axis(columns=None))
+    return _by_key(means[measure].map("{:.3f}".format) + means[f"{measure}_change"].map(" ({:+.3f})".format), rows, key)
 
 
 def worst_class_markdown(classes: pd.DataFrame) -> str:
@@ -496,6 +492,12 @@ def _with_difference(rows: pd.DataFrame) -> pd.Series:
 
 def _p(value: float) -> str:
     return f"{value:.3f}" if value >= 0.001 else "< 0.001"
+
+
+def _by_key(texts: pd.Series, rows: pd.DataFrame, key: str) -> str:
+    """Return texts as a Markdown table, criterion by key, both in the order of the rows."""
+    wide = texts.unstack().loc[rows["criterion"].unique(), rows[key].unique()]
+    return _with_criterion(wide.rename_axis(columns=None))
 
 
 def _by_share(rows: pd.DataFrame, texts: pd.Series) -> str:
