@@ -142,7 +142,7 @@ class Study:
         return {
             name: content
             for name, content in found.items()
-            if not name.endswith(("latency.csv", ".gitignore", "report.html"))
+            if not name.endswith(("latency.csv", "time.svg", "time.pdf", ".gitignore", "report.html"))
         }
 
 
