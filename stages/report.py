@@ -106,8 +106,8 @@ def _result(
         page.markdown("\n".join(f"> {sentence}\n>" for sentence in said)),
         page.figure(metrics / "plots/balanced_accuracy.svg", "Balanced accuracy against what is left of the network."),
         page.markdown(tables.title(table)),
-        page.markdown(tables.markdown(table)),
-        page.markdown(f"Less the unpruned network:\n\n{tables.difference_markdown(table)}\n\n{majority}"),
+        page.markdown(tables.markdown(table, majority)),
+        page.markdown(f"Less the unpruned network:\n\n{tables.difference_markdown(table, majority)}"),
     ]
     if "random" in criteria and len(criteria) > 1:
         words = (

@@ -200,14 +200,14 @@ def export_study(name: str) -> None:
         "prototypes/prototypes.*",
     )
     files = [path for kind in small for path in metrics.glob(kind)]
+    majority = tables.majority(json.loads(run.PREPARED.read_text())["counts"]["test"])
     page = [
         f"{tables.splits(pd.read_csv(run.PREPARED.with_name('index.csv')))} {_start(params)}",
         *verdicts.sentences(levels, pairs, stability, criteria),
         tables.title(rows),
-        tables.markdown(rows),
+        tables.markdown(rows, majority),
         "Less the unpruned network:",
-        tables.difference_markdown(rows),
-        tables.majority(json.loads(run.PREPARED.read_text())["counts"]["test"]),
+        tables.difference_markdown(rows, majority),
         *filter(None, [published.beside(rows, published.of(params.data.source))]),
         "Recall of each class:",
         tables.classes_markdown(rows),
@@ -281,7 +281,7 @@ def export_prototypes(name: str) -> None:
         ]
     said = f"ProtoPNets on the backbones of {rows['seed'].nunique()} unpruned networks, test split."
     folder, file = RESULTS / PROTOTYPES / name, Path(f"{RESULTS}-{PROTOTYPES}.md")
-    text = _exported(folder, "dvc repro", files, [said, tables.majority(data["counts"]["test"]), *page])
+    text = _exported(folder, "dvc repro", files, [said, tables.majority_in_words(data["counts"]["test"]), *page])
     (folder / "page.md").write_text(text)
     parts = [f"## {path.parent.name}\n\n{_linked(path.read_text(), path.parent)}"
              for path in sorted(folder.parent.glob("*/page.md"))]  # fmt: skip

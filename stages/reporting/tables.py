@@ -69,16 +69,30 @@ def splits(index: pd.DataFrame) -> str:
     return f"{', '.join(said)}; no group (an image, lesion, slide or patient) is in two splits."
 
 
-def majority(counts: dict[str, int]) -> str:
-    """Return what always naming the largest class would score.
+def majority(counts: dict[str, int]) -> pd.Series:
+    """Return what always naming the largest class with the same certainty scores, named `always <class>`.
 
     Parameters
     ----------
     counts : dict
         Class to images of the test split.
+
+    Returns
+    -------
+    Series
+        accuracy, balanced_accuracy, macro_f1 (that of a class never named is 0) and auroc.
     """
     name, share = max(counts, key=counts.get), max(counts.values()) / sum(counts.values())
-    return f"Always `{name}`: accuracy {share:.4f}, balanced accuracy {1 / len(counts):.4f}."
+    f1 = 2 * share / (1 + share)
+    scores = {"accuracy": share, "balanced_accuracy": 1 / len(counts), "macro_f1": f1 / len(counts), "auroc": 0.5}
+    return pd.Series(scores, name=f"always {name}")
+
+
+def majority_in_words(counts: dict[str, int]) -> str:
+    """Return accuracy and balanced accuracy of `majority` as a sentence."""
+    scores = majority(counts)
+    accuracy, balanced = scores["accuracy"], scores["balanced_accuracy"]
+    return f"A{scores.name[1:]}: accuracy {accuracy:.4f}, balanced accuracy {balanced:.4f}."
 
 
 def in_words(table: pd.DataFrame) -> str:
@@ -96,9 +110,9 @@ def title(table: pd.DataFrame) -> str:
     return f"After {least}{steps.max()} steps (test split, {spread}{masked}):"
 
 
-def markdown(table: pd.DataFrame) -> str:
-    """Return the last step of every criterion as a Markdown table."""
-    return _with_criterion(_last_step_in_words(table))
+def markdown(table: pd.DataFrame, majority: pd.Series) -> str:
+    """Return the last step of every criterion, after the unpruned network and `majority`, as a Markdown table."""
+    return _with_criterion(_with_majority(_last_step_in_words(table), majority.map("{:.4f}".format), after=1))
 
 
 def steps_markdown(table: pd.DataFrame) -> str:
@@ -131,15 +145,19 @@ def ends_markdown(chains: pd.DataFrame) -> str:
     return as_markdown(texts.reset_index().rename(columns={"ended_by": "ended by"}))
 
 
-def difference_markdown(table: pd.DataFrame) -> str:
-    """Return the last step's metrics less those of the unpruned network of the same seed, by criterion, as Markdown."""
+def difference_markdown(table: pd.DataFrame, majority: pd.Series) -> str:
+    """Return the last step's metrics less those of the unpruned network of the same seed, by criterion, as Markdown.
+
+    Before them stands `majority`, less the mean over seeds of the unpruned networks.
+    """
     names = ["accuracy", "balanced_accuracy", "macro_f1", "auroc", "ece", "loss"]
     unpruned = table[table["phase"] == "baseline"].set_index("seed")[names]
     last = at_the_end(table[table["phase"] == "finetuned"]).set_index(["criterion", "seed"])[names]
     groups = (last - unpruned.reindex(last.index.get_level_values("seed")).to_numpy()).groupby("criterion", sort=False)
     mean, std = groups.mean(), groups.std()
     texts = {name.replace("_", " "): spread(mean[name], std[name], sign="+") for name in names}
-    return _with_criterion(pd.DataFrame(texts))
+    always = (majority - unpruned.mean()[majority.index]).rename(majority.name).map("{:+.4f}".format)
+    return _with_criterion(_with_majority(pd.DataFrame(texts), always, after=0))
 
 
 def areas_markdown(areas: pd.DataFrame, phases: dict[str, str]) -> list[str]:
@@ -520,6 +538,12 @@ def _last_step_in_words(table: pd.DataFrame) -> pd.DataFrame:
     for name in ("accuracy", "balanced_accuracy", "macro_f1", "auroc"):
         texts[name.replace("_", " ")] = spread(groups[name].mean(), groups[name].std())
     return texts.fillna("").rename_axis(None)
+
+
+def _with_majority(texts: pd.DataFrame, majority: pd.Series, after: int) -> pd.DataFrame:
+    """Return texts with a row for `majority` after so many others; what it has no value of is empty."""
+    line = majority.rename(lambda name: name.replace("_", " ")).reindex(texts.columns).fillna("").to_frame().T
+    return pd.concat([texts[:after], line, texts[after:]])
 
 
 def _with_criterion(table: pd.DataFrame) -> str:

@@ -220,7 +220,7 @@ def test_results_are_exported_with_what_made_them(whole):
     assert {"sensitivity.svg", "sensitivity.csv", "parts.csv"} <= set(exported) and "page.md" not in exported
     assert "the lowest filters of one layer alone removed" in page and "](results/small/sensitivity.svg)" in page
     assert rf"& {accuracy:.4f} &".encode() in exported["tables.tex"]
-    assert "Always `ankle-boot`: accuracy 0.1000, balanced accuracy 0.1000." in page
+    assert "| always ankle-boot |  |  |  |  | 0.1000 | 0.1000 | 0.0182 | 0.5000 |" in page
     study.run("python", "-m", "stages.study", "overview")
     assert "| [small](docs/results-small.md) | fashion-mnist | resnet8 | 16 | 1 | absolute |" in study.read("README.md")
     for name in ("likeness", "another"):

@@ -1,7 +1,10 @@
 import pandas as pd
 import pytest
+from sklearn import metrics
 
 from stages.reporting import tables
+
+MAJORITY = tables.majority({"mel": 50, "nv": 150})
 
 
 def rows(seeds):
@@ -25,10 +28,29 @@ def rows(seeds):
 
 
 def test_the_last_step_is_beside_the_unpruned_network():
-    text = tables.markdown(rows(1)).splitlines()
+    text = tables.markdown(rows(1), MAJORITY).splitlines()
     assert text[2] == "| unpruned | 100.0% | 100.0% | 100.0% |  | 0.9000 | 0.9000 | 0.9000 | 0.9000 |"
-    assert text[3] == "| lrp | 25.0% | 25.0% | 25.0% | 0.4000 | 0.7000 | 0.7000 | 0.7000 | 0.7000 |"
-    assert len(text) == 4
+    assert text[3] == "| always nv |  |  |  |  | 0.7500 | 0.5000 | 0.4286 | 0.5000 |"
+    assert text[4] == "| lrp | 25.0% | 25.0% | 25.0% | 0.4000 | 0.7000 | 0.7000 | 0.7000 | 0.7000 |"
+    assert len(text) == 5
+
+
+def test_always_the_largest_class_is_scored_as_by_scikit_learn():
+    truth = ["nv"] * 6 + ["mel"] * 2 + ["bcc"]
+    scores = tables.majority({"mel": 2, "nv": 6, "bcc": 1})
+    named = ["nv"] * len(truth)
+    assert scores["accuracy"] == pytest.approx(metrics.accuracy_score(truth, named))
+    assert scores["balanced_accuracy"] == pytest.approx(metrics.balanced_accuracy_score(truth, named))
+    assert scores["macro_f1"] == pytest.approx(metrics.f1_score(truth, named, average="macro", zero_division=0))
+    said = tables.majority_in_words({"Mel": 6, "nv": 3})
+    assert said == "Always Mel: accuracy 0.6667, balanced accuracy 0.5000."
+
+
+def test_differences_are_to_the_unpruned_network_of_the_same_seed():
+    table = rows(2).assign(ece=0.1, loss=1.0)
+    text = tables.difference_markdown(table, MAJORITY).splitlines()
+    assert text[2] == "| always nv | -0.1600 | -0.4100 | -0.4814 | -0.4100 |  |  |"
+    assert text[3].startswith("| lrp | -0.2000 ± 0.0000 | -0.2000 ± 0.0000 |")
 
 
 def test_images_and_groups_of_splits_are_counted():
@@ -48,7 +70,7 @@ def test_masked_networks_are_as_large_as_what_is_left_of_them_and_as_slow_as_all
     table = tables.pruning_table(table, ["lrp"])
     assert list(table.columns[4:10]) == [*tables.SIZES, *(f"effective_{size}" for size in tables.SIZES)]
     assert (table.loc[table["phase"] == "baseline", "effective_macs"] == 1000).all()
-    assert tables.markdown(table) == tables.markdown(rows(2))
+    assert tables.markdown(table, MAJORITY) == tables.markdown(rows(2), MAJORITY)
     assert tables.steps_markdown(table) == tables.steps_markdown(rows(2))
     assert "without what is masked" in tables.title(table)
     latency = pd.DataFrame(
@@ -65,7 +87,7 @@ def test_masked_networks_are_as_large_as_what_is_left_of_them_and_as_slow_as_all
 
 
 def test_seeds_give_a_mean_and_a_standard_deviation():
-    assert "| 25.0% | 0.4200 ± 0.0200 | 0.7200 ± 0.0200 |" in tables.markdown(rows(3))
+    assert "| 25.0% | 0.4200 ± 0.0200 | 0.7200 ± 0.0200 |" in tables.markdown(rows(3), MAJORITY)
     assert "3 seeds, mean ± standard deviation" in tables.title(rows(3))
     assert "| lrp | 1 | 50.0% | 50.0% | 50.0% | 0.5200 ± 0.0200 | 0.8200 ± 0.0200 | " in tables.steps_markdown(rows(3))
 
@@ -104,7 +126,7 @@ def test_the_last_step_is_that_of_each_chain():
     assert tables.title(table).startswith("After 1 to 2 steps")
     assert tables.title(rows(2)).startswith("After 2 steps")
     assert tables.last_step(table).loc["lrp", "accuracy"] == pytest.approx((0.7 + 0.82) / 2)
-    text = tables.markdown(table).splitlines()[3]
+    text = tables.markdown(table, MAJORITY).splitlines()[4]
     assert text.startswith("| lrp | 37.5% | 37.5% | 37.5% | 0.4600 ± 0.0849 | 0.7600 ± 0.0849 |")
     assert "| 0.810 ± 0.085 |" in tables.classes_markdown(table).splitlines()[3]
 
