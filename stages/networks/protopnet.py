@@ -103,12 +103,25 @@ class PrototypeLayer(nn.Module):
 
     def forward(self, latent: torch.Tensor) -> torch.Tensor:
         """Return similarities, N x prototypes, for patches, N x D x h x w."""
-        return self.of_distances(self.distances(latent).flatten(2).amin(2))
+        return self.of_distances(self.least_distances(latent))
+
+    def least_distances(self, latent: torch.Tensor) -> torch.Tensor:
+        """Return the squared distance of each prototype to the patch nearest to it, N x prototypes.
+
+        Which is nearest `distances` says. Where little is between them that little is a difference of large numbers
+        there, and the logarithm takes its rounding for likeness; so the patch is subtracted.
+        """
+        with torch.no_grad():
+            nearest = self.distances(latent).flatten(2).argmin(2)
+        with _precise(latent):
+            latent, vectors = _at_least_float32(latent), _at_least_float32(self.vectors)
+            patches = latent.flatten(2).gather(2, nearest[:, None].expand(-1, latent.shape[1], -1))
+            return (patches - vectors.T).square().sum(1)
 
     def distances(self, latent: torch.Tensor) -> torch.Tensor:
         """Return the squared distance of each prototype to each patch, N x prototypes x h x w, never negative."""
-        with torch.autocast("cpu" if latent.is_meta else latent.device.type, enabled=False):
-            latent, vectors = latent.float(), self.vectors.float()
+        with _precise(latent):
+            latent, vectors = _at_least_float32(latent), _at_least_float32(self.vectors)
             products = functional.conv2d(latent, vectors[:, :, None, None])
             lengths = (vectors**2).sum(1)[None, :, None, None]
             return functional.relu((latent**2).sum(1, keepdim=True) - 2 * products + lengths)
@@ -179,7 +192,7 @@ class ProtoPNet(nn.Module):
         """Return logits, N x classes; in training mode with the distances that its costs are made of."""
         if not self.training:
             return self.last(self.prototypes(self.latent(images)))
-        distances = self.prototypes.distances(self.latent(images)).flatten(2).amin(2)
+        distances = self.prototypes.least_distances(self.latent(images))
         return Learning(self.last(self.prototypes.of_distances(distances)), distances)
 
     @torch.no_grad()
@@ -195,6 +208,15 @@ class ProtoPNet(nn.Module):
         """Return the SHA-256 of the weights that make patches: of backbone and 1 x 1 convolutions."""
         made = {name: values for name, values in self.state_dict().items() if name.startswith(("features.", "add_on."))}
         return digests.of_tensors(made)
+
+
+def _precise(values: torch.Tensor) -> torch.autocast:
+    """Return a context without autocast on the values' device."""
+    return torch.autocast("cpu" if values.is_meta else values.device.type, enabled=False)
+
+
+def _at_least_float32(values: torch.Tensor) -> torch.Tensor:
+    return values.to(torch.promote_types(values.dtype, torch.float32))
 
 
 def _others(count: int, gone: Sequence[int]) -> list[int]:

@@ -74,6 +74,17 @@ def test_a_patch_is_at_no_distance_from_itself_and_no_distance_is_negative():
     assert layer.of_distances(torch.zeros(1)).item() == pytest.approx(math.log(1e4), rel=1e-4)
 
 
+@torch.no_grad()
+def test_rounding_is_not_taken_for_likeness():
+    """Near a prototype the logarithm has a slope of 10,000; there ‖z‖² - 2 z·p + ‖p‖² has lost most of its digits."""
+    layer = PrototypeLayer(20, 64, "log")
+    latent = (layer.vectors + 1e-3 * torch.randn(20, 64)).T.reshape(1, 64, 4, 5)
+    patches = latent[0].flatten(1).T.double()
+    least = (layer.vectors.double()[:, None] - patches).square().sum(2).amin(1)
+    expected = ((least + 1) / (least + 1e-4)).log()
+    torch.testing.assert_close(layer(latent)[0].double(), expected, rtol=1e-6, atol=0)
+
+
 def test_distances_are_computed_in_float32_under_bfloat16(small):
     network, _ = protopnet()
     latent = network.latent(small).bfloat16()
