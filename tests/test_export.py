@@ -10,8 +10,8 @@ import torch
 
 from stages import export
 from stages.networks import checkpoint
-from stages.pruning import surgery
-from tests.conftest import in_process
+from stages.pruning import masking, surgery
+from tests.conftest import in_process, protopnet
 
 
 def run(*arguments):
@@ -43,7 +43,24 @@ def test_the_file_gives_the_logits_of_the_checkpoint_for_any_batch(pruned, prepa
     assert said["max_abs_difference"] < 1e-4
     assert said["macs_ratio"] > 1
     assert {row["engine"] for row in said["times"]} == {"PyTorch", "onnxruntime"}
+    assert all(row["milliseconds"] > 0 and row["unpruned_milliseconds"] > 0 for row in said["times"])
     assert f"{said['images']} of {said['images']} test images are classed as by PyTorch" in answer.stdout
+
+
+@pytest.mark.parametrize("kind", ["ProtoPNet", "masked"])
+def test_checkpoints_of_every_kind_can_be_written(build, architecture, prepared, tmp_path, kind):
+    if kind == "ProtoPNet":
+        network, architecture = protopnet()
+    else:
+        network = build("resnet8", image_size=16)
+        architecture.history.extend(surgery.remove(network, 16, {"layer1.0.conv1": [0, 3]}))
+        network, architecture = masking.masked(network, architecture)
+    checkpoint.save(tmp_path / "network.safetensors", network, architecture)
+    deployed = export.Deployed(*checkpoint.load(tmp_path / "network.safetensors")).eval()
+    export.write(deployed, 16, tmp_path / "network.onnx")
+    found = export.agreement(deployed, tmp_path / "network.onnx", prepared, 50)
+    assert found["identical"] == found["images"] > 0
+    assert found["max_abs_difference"] < 1e-4
 
 
 def test_another_network_is_told_apart(build, architecture, prepared, tmp_path):
