@@ -8,7 +8,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from torchvision import models
 
 from benchmarks.timing import machine, medians, use_threads
 from stages import command, device
@@ -18,7 +17,7 @@ from stages.attribution.composites import ByGraph, Rules
 from stages.attribution.concepts import propagated
 from stages.attribution.filters import at_outputs, from_class, reduce
 from stages.files import write_json
-from stages.networks.architectures import scored_layers
+from stages.networks.architectures import build, scored_layers
 
 PIXELS, BATCH, BATCHES = 64, 25, 40
 LAYERS, CONCEPTS = 8, 5
@@ -29,9 +28,7 @@ def prepare(composite: str) -> dict[str, tuple[int, dict[str, Callable[[], objec
     """Return what is compared, and how often, by case."""
     where = device.chosen()
     torch.manual_seed(0)
-    network = models.vgg16_bn(num_classes=10)
-    network.avgpool = torch.nn.Identity()
-    network.classifier = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(512 * 4, 10))
+    network = build("vgg16_bn", "imagenet", 10, PIXELS).eval()
     form = canonical(network.to(where))
     layers = list(scored_layers(network))
     of_form = {layer: form.get_submodule(layer) for layer in layers}

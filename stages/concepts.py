@@ -105,7 +105,8 @@ def main() -> None:
             log.warning("no graph of %s: none of its relevance comes from layers below that conserve it", concept)
         if seen.telling not in reported:
             log.warning("no strategies are told: %s is left out", seen.telling)
-        _tell_strategies(seen, sorted(seen.told) if seen.telling in reported else [], settings, folder)
+        for name in _tell_strategies(seen, sorted(seen.told) if seen.telling in reported else [], settings, folder):
+            log.warning("no strategies of class %s: its correctly classified images are too few, or all alike", name)
     log.info("%d layers of %d, %d images: %s", len(reported), len(layers), sum(seen.right), arguments.folder)
 
 
@@ -168,19 +169,24 @@ def _graph(found: Propagated, root: tuple[str, int], layers: list[str], title: s
     return [{"above": list(edge.above), "below": list(edge.below), "share": round(edge.share, 6)} for edge in edges]
 
 
-def _tell_strategies(seen: "Seen", labels: list[int], settings: Concepts, folder: Path) -> None:
-    """Write the strategies of classes: their images, concepts and typical images; and the class's outliers."""
-    told = {}
+def _tell_strategies(seen: "Seen", labels: list[int], settings: Concepts, folder: Path) -> list[str]:
+    """Write the strategies of classes: their images, concepts and typical images; and the class's outliers.
+
+    Returns the classes whose images are too few or all alike.
+    """
+    told, bare = {}, []
     for label in labels:
         name = seen.data.classes[label]
         try:
             found = strategies.find(seen.vectors(label)[1], settings.strategies.most)
         except ValueError:
-            continue  # too few images are right
+            bare.append(name)
+            continue
         told[name], pictures = seen.strategies(label, found)
         figure = plots.picture_rows(pictures, settings.references)
         plots.save_pictures(figure, folder / "strategies" / f"{file_name(name)}.png")
     write_json(folder / "strategies.json", told)
+    return bare
 
 
 class Seen:

@@ -113,6 +113,20 @@ def test_the_atlas_pictures_and_graphs_of_a_checkpoint_are_written(concepts, tmp
         assert (tmp_path / "concepts/strategies" / f"{name}.png").exists()
 
 
+def test_classes_without_strategies_are_named(concepts, tmp_path, prepared_folder, prepared):
+    few = {"layers": {"include": ["conv1"], "exclude": []}, "pictured_layers": 1, "split": "val"}
+    assert "no strategies" not in concepts(**few).stdout
+    (name,) = json.loads((tmp_path / "concepts/strategies.json").read_text())  # what the network takes all images for
+    data = shutil.copytree(prepared_folder, tmp_path / "data")
+    index = pd.read_csv(data / "index.csv")
+    others = index[(index["split"] == "val") & (index["label"] == prepared.classes.index(name))].index[1:]
+    index.loc[others, "split"] = "train"
+    index.to_csv(data / "index.csv", index=False)
+    answer = concepts(data=data, **few)
+    assert f"no strategies of class {name}: its correctly classified images are too few" in answer.stdout
+    assert json.loads((tmp_path / "concepts/strategies.json").read_text()) == {}
+
+
 def test_layers_on_the_way_to_which_relevance_is_lost_are_left_out(concepts, tmp_path):
     lossy = {"low": "epsilon", "middle": "epsilon", "high": "zplus", "linear": "zplus", "first": "none"}
     answer = concepts(lrp={"composite": lossy, "epsilon": 1.0})

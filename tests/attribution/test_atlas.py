@@ -1,3 +1,5 @@
+import gc
+
 import numpy as np
 import pytest
 import torch
@@ -56,6 +58,21 @@ def test_the_atlas_is_the_mean_over_the_images_of_a_class_that_the_network_gets_
     assert atlas.entry(layers[0]).images == right.sum()
     with pytest.raises(ValueError, match="no image of class"):
         atlas.entry(layers[0], next(label for label in range(10) if label not in labels))
+
+
+def test_memory_does_not_grow_with_the_number_of_images(build, images):
+    form, held = canonical(build("resnet8")), []
+    labels = predicted(form, images)
+
+    def batches():
+        for _ in range(4):
+            gc.collect()
+            storages = [each.untyped_storage() for each in gc.get_objects() if isinstance(each, torch.Tensor)]
+            held.append(sum({storage.data_ptr(): storage.nbytes() for storage in storages}.values()))
+            yield images.clone(), labels
+
+    atlas_of(form, ["conv1", "layer3.0.conv2"], batches())
+    assert held[0] < held[1] == held[2] == held[3]  # the first batch makes the sums
 
 
 def test_intervals_are_those_of_the_bootstrap():
