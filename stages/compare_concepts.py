@@ -15,7 +15,7 @@ from stages import command
 from stages.errors import naming
 from stages.files import replacing
 from stages.names import ALL_CLASSES
-from stages.reporting import claims, plots, tables
+from stages.reporting import claims, concepts, plots, tables
 
 
 def main() -> None:
@@ -60,18 +60,18 @@ def page(
         f"mean over them):\n\n{claimed}\n\n"
         "How the relevance of a layer is spread over its concepts, the channels of its output (effective number: exp "
         "of the entropy of their mean shares; the largest share; the part of the relevance that is lost or gained on "
-        f"the way to the layer; mean over seeds):\n\n{tables.concept_layers_markdown(layers)}\n\n"
+        f"the way to the layer; mean over seeds):\n\n{concepts.layers_markdown(layers)}\n\n"
         f"The concepts of `{last}` that each class relies on most, seed {seed} (share of the relevance, its 95 % "
         "bootstrap interval, and how many images have it among their five most relevant):\n\n"
-        f"{tables.top_concepts_markdown(top)}\n\n"
+        f"{concepts.top_markdown(top)}\n\n"
         "What became of the concepts by the last step (mean over seeds): of their number in all layers, and of the "
         "relevance, as a mean over layers. Kept: the channel is relevant in the same images of each class as before. "
         "Moved: another channel is, to which no other concept belongs. Lost: none. Gained: a channel is relevant in "
         "images in which none was. By chance: what would be kept or moved, had each image been another of its class. "
         "Compared in images that both networks get right, in layers that conserve relevance in both.\n\n"
-        f"{tables.concept_changes_markdown(changes)}\n\n"
+        f"{concepts.changes_markdown(changes)}\n\n"
         f"The most relevant concepts that were lost, seed {seed} (share of the relevance of their layer; all are in "
-        f"fates.csv):\n\n{tables.lost_concepts_markdown(tables.of(fates, seed=seed))}\n"
+        f"fates.csv):\n\n{concepts.lost_markdown(tables.of(fates, seed=seed))}\n"
     )
 
 

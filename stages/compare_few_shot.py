@@ -18,7 +18,7 @@ from stages.errors import InputError, naming
 from stages.files import replacing
 from stages.names import Identity
 from stages.params import load
-from stages.reporting import plots, tables
+from stages.reporting import equal_size, plots, tables
 
 KEY = "images_per_class"
 
@@ -64,7 +64,7 @@ def main() -> None:
             written.setdefault(path, []).append(content.assign(**{KEY: images}))
         parts += [
             f"With {images} image{'s' if images > 1 else ''} of each class:",
-            *tables.comparison_markdown(made["levels"], made["pairs"], chains.FEW_SHOT_PHASES, ["random"]),
+            *equal_size.comparison_markdown(made["levels"], made["pairs"], chains.FEW_SHOT_PHASES, ["random"]),
         ]
     written = {path: pd.concat(each, ignore_index=True) for path, each in written.items()}
     for path, content in written.items():

@@ -18,7 +18,7 @@ from stages.files import replacing
 from stages.names import file_name
 from stages.params import Params, load
 from stages.params.data import OF_THE_USER
-from stages.reporting import page, prototypes, tables, verdicts
+from stages.reporting import equal_size, page, prototypes, tables, verdicts
 
 PACKAGES = ("torch", "torchvision", "zennit", "torch-pruning", "ptflops", "snakemake", "dvc")
 CLASSES_SHOWN = 3
@@ -36,7 +36,7 @@ def main() -> None:
     data = _described(arguments.data / "dataset.json")
     levels, pairs, areas = chains.compared(metrics, "comparison")
     few_levels, few_pairs, few_areas = chains.compared(metrics, "few_shot")
-    few_at_other_sizes = tables.few_at_other_sizes(few_levels, few_pairs, chains.FEW_SHOT_PHASES)
+    few_at_other_sizes = equal_size.few_at_other_sizes(few_levels, few_pairs, chains.FEW_SHOT_PHASES)
     introduction = _introduction(params, data, _read(arguments.data / "index.csv"))
     title = f"Pruning {params.model.name} on {_data_set(params)} by what it finds relevant"
     sections = {
@@ -48,7 +48,7 @@ def main() -> None:
             page.figure(metrics / "few_shot/few_shot.svg", "Balanced accuracy where few images are all there is."),
             page.folded("At equal MACs", _page(metrics / "few_shot/page.md")),
             *_folded("At equal filters, parameters and measured time", few_at_other_sizes),
-            *_folded("Over all sizes", tables.few_areas_markdown(few_areas, chains.FEW_SHOT_PHASES)),
+            *_folded("Over all sizes", equal_size.few_areas_markdown(few_areas, chains.FEW_SHOT_PHASES)),
         ],
         "Classes, subgroups, single images": _safety(metrics, table),
         "Does it still look where it looked?": _drift(metrics, params),
@@ -112,8 +112,8 @@ def _result(
     if "random" in criteria and len(criteria) > 1:
         words = (
             "Criteria whose balanced accuracy is higher than that of random removal where this part of the MACs is "
-            f"left (p < {tables.LEVEL} of a paired permutation test over test images, for these networks, corrected "
-            "for all pairs and sizes):"
+            f"left (p < {equal_size.LEVEL} of a paired permutation test over test images, for these networks, "
+            "corrected for all pairs and sizes):"
         )
         better = verdicts.better_than_markdown(regimes, "random")
         blocks.append(page.markdown(f"### Better than removing filters at random?\n\n{words}\n\n{better}"))
@@ -122,9 +122,9 @@ def _result(
 
 def _equal_size(metrics: Path, levels: pd.DataFrame, pairs: pd.DataFrame, areas: pd.DataFrame) -> list[str]:
     blocks = [_page(metrics / "comparison/page.md")]
-    others = tables.at_other_sizes(levels, pairs, chains.PHASES)
+    others = equal_size.at_other_sizes(levels, pairs, chains.PHASES)
     blocks += _folded("At equal filters, parameters and measured time", others)
-    blocks.append(page.markdown("\n\n".join(tables.areas_markdown(areas, chains.PHASES))))
+    blocks.append(page.markdown("\n\n".join(equal_size.areas_markdown(areas, chains.PHASES))))
     return blocks
 
 

@@ -17,7 +17,7 @@ from stages import chains, command
 from stages.errors import naming
 from stages.files import replacing
 from stages.params import load
-from stages.reporting import comparison, plots, tables
+from stages.reporting import comparison, equal_size, plots, tables
 
 
 def main() -> None:
@@ -52,10 +52,10 @@ def main() -> None:
 
 def page(levels: pd.DataFrame, pairs: pd.DataFrame, stability: pd.DataFrame) -> str:
     """Return what the criteria are worth at equal MACs, as Markdown; a table that would be empty is left out."""
-    parts = tables.comparison_markdown(levels, pairs, chains.PHASES, ("random", "lrp"))
+    parts = equal_size.comparison_markdown(levels, pairs, chains.PHASES, ("random", "lrp"))
     if not stability.empty:
         parts.append("Variance over steps and seeds of the accuracy that fine-tuning recovers:")
-        parts.append(tables.stability_markdown(stability))
+        parts.append(equal_size.stability_markdown(stability))
     return "\n\n".join(parts) + "\n"
 
 

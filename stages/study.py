@@ -175,7 +175,7 @@ def export_study(name: str) -> None:
     import pandas as pd
 
     from stages import chains
-    from stages.reporting import tables, verdicts
+    from stages.reporting import equal_size, tables, verdicts
 
     rows = _rows()
     _refuse_outdated()
@@ -216,14 +216,14 @@ def export_study(name: str) -> None:
         tables.latency_markdown(rows, pd.read_csv(metrics / "latency.csv")),
         "![balanced accuracy and MACs against measured time](time.svg)",
         (metrics / "comparison/page.md").read_text().strip(),
-        *tables.at_other_sizes(levels, pairs, chains.PHASES),
-        *tables.areas_markdown(areas, chains.PHASES),
+        *equal_size.at_other_sizes(levels, pairs, chains.PHASES),
+        *equal_size.areas_markdown(areas, chains.PHASES),
         "## With few images",
         "The same cuts where these images of each class are all there is, for scores, batch norms and tuning.",
         "![balanced accuracy with few images](few_shot.svg)",
         (metrics / "few_shot/page.md").read_text().strip(),
-        *tables.few_at_other_sizes(few_levels, few_pairs, chains.FEW_SHOT_PHASES),
-        *tables.few_areas_markdown(few_areas, chains.FEW_SHOT_PHASES),
+        *equal_size.few_at_other_sizes(few_levels, few_pairs, chains.FEW_SHOT_PHASES),
+        *equal_size.few_areas_markdown(few_areas, chains.FEW_SHOT_PHASES),
         "## Concepts",
         (metrics / "concepts/page.md").read_text().strip(),
         "![relevance of the concepts that are left](changes.svg)",

@@ -3,7 +3,7 @@
 import pandas as pd
 
 from stages.params.data import OF_THE_USER
-from stages.reporting import tables
+from stages.reporting import equal_size, tables
 from stages.reporting.comparison import at_macs
 from stages.reporting.verdicts import SHARE
 
@@ -39,10 +39,10 @@ def lines(study: str, params: dict, pruning: pd.DataFrame, pairs: pd.DataFrame, 
         "seeds": str(len(params["seeds"])),
         "sums of lrp": SUMS.get(params["prune"]["scores"].get("reduction", {}).get("lrp"), "–"),
     }
-    to_random = tables.differences_to(
+    to_random = equal_size.differences_to(
         tables.of(pairs, axis="macs", metric=METRIC, phase="finetuned", share=SHARE), "random"
     )
-    better = {LAST: tables.better(to_random).get(f"{SHARE:.0%}", "–")}
+    better = {LAST: equal_size.better(to_random).get(f"{SHARE:.0%}", "–")}
     found = {TUNED: about | asked | _sizes(pruning, "finetuned") | better, CUT: about | _sizes(pruning, "pruned")}
     if few_shot is not None and len(few := few_shot[few_shot["images_per_class"] == IMAGES]):
         found[FEW] = about | {"updates": str(params["few_shot"]["updates"])} | _sizes(few, "finetuned")

@@ -1,16 +1,11 @@
 """The study's tables, from the rows that its jobs wrote."""
 
-from collections.abc import Iterable
-
 import pandas as pd
 
 SIZES = ["filters", "params", "macs"]
-IN_WORDS = {"filters": "filters", "params": "parameters"}
 EFFECTIVE = "effective_"  # before the name of a size: that without what is masked
 PHASES = ["baseline", "pruned", "finetuned"]
 LATEX = str.maketrans({sign: f"\\{sign}" for sign in "%&_#$"} | {"±": r"$\pm$", "<": "$<$", "–": "--"})
-LEVEL = 0.05  # below which a corrected p counts
-IN_CELLS = "and less the unpruned network; 95 % interval over seeds"
 SUBGROUP = 20  # images that a subgroup needs to be named on the page: one image more or less is 5 points
 
 
@@ -112,7 +107,7 @@ def title(table: pd.DataFrame) -> str:
 
 def markdown(table: pd.DataFrame, majority: pd.Series) -> str:
     """Return the last step of every criterion, after the unpruned network and `majority`, as a Markdown table."""
-    return _with_criterion(_with_majority(_last_step_in_words(table), majority.map("{:.4f}".format), after=1))
+    return with_criterion(_with_majority(_last_step_in_words(table), majority.map("{:.4f}".format), after=1))
 
 
 def steps_markdown(table: pd.DataFrame) -> str:
@@ -157,41 +152,7 @@ def difference_markdown(table: pd.DataFrame, majority: pd.Series) -> str:
     mean, std = groups.mean(), groups.std()
     texts = {name.replace("_", " "): spread(mean[name], std[name], sign="+") for name in names}
     always = (majority - unpruned.mean()[majority.index]).rename(majority.name).map("{:+.4f}".format)
-    return _with_criterion(_with_majority(pd.DataFrame(texts), always, after=0))
-
-
-def areas_markdown(areas: pd.DataFrame, phases: dict[str, str]) -> list[str]:
-    """Return mean balanced accuracy over sizes, criterion by axis, as Markdown: for each phase a sentence and a table.
-
-    Parameters
-    ----------
-    areas : DataFrame
-        Rows of `reporting.comparison.areas` with the column phase.
-    phases : dict
-        Phase to words, such as "after fine-tuning".
-    """
-    parts = []
-    for phase, when in phases.items():
-        chosen = of(areas, metric="balanced_accuracy", phase=phase)
-        names = {axis: f"{axis.replace('latency_', 'time of ')} (from {least:.0%})"
-                 for axis, least in chosen[["axis", "least"]].drop_duplicates().itertuples(index=False)}  # fmt: skip
-        wide = chosen.assign(text=_with_difference(chosen)).pivot(index="criterion", columns="axis", values="text")
-        wide = wide.loc[chosen["criterion"].unique(), list(names)].rename(columns=names).rename_axis(columns=None)
-        parts += [
-            f"Mean balanced accuracy {when} over all sizes that every criterion reaches (the area under its curve), "
-            "and less the unpruned network; time is measured, of batches of so many images:",
-            _with_criterion(wide),
-        ]
-    return parts
-
-
-def few_areas_markdown(areas: pd.DataFrame, phases: dict[str, str]) -> list[str]:
-    """Do as `areas_markdown` for each number in the column images_per_class."""
-    return [
-        part
-        for images, rows in areas.groupby("images_per_class")
-        for part in areas_markdown(rows, _with_few(images, phases))
-    ]
+    return with_criterion(_with_majority(pd.DataFrame(texts), always, after=0))
 
 
 def classes_markdown(table: pd.DataFrame) -> str:
@@ -200,7 +161,7 @@ def classes_markdown(table: pd.DataFrame) -> str:
     groups = _unpruned_and_last(table).groupby("criterion", sort=False)[recalls]
     mean, std = groups.mean(), groups.std()
     texts = {name.removeprefix("recall_"): spread(mean[name], std[name], digits=3) for name in recalls}
-    return _with_criterion(pd.DataFrame(texts))
+    return with_criterion(pd.DataFrame(texts))
 
 
 def latency_markdown(table: pd.DataFrame, latency: pd.DataFrame) -> str:
@@ -227,127 +188,7 @@ def latency_markdown(table: pd.DataFrame, latency: pd.DataFrame) -> str:
         texts[f"ms, batch of {batch}"] = spread(mean, times.std(), digits=2) + faster.where(
             mean.index != "unpruned", ""
         )
-    return _with_criterion(texts)
-
-
-def comparison_markdown(
-    levels: pd.DataFrame, pairs: pd.DataFrame, phases: dict[str, str], others: Iterable[str]
-) -> list[str]:
-    """Return what criteria are worth at equal MACs as paragraphs of Markdown; an empty table is left out.
-
-    Parameters
-    ----------
-    levels, pairs : DataFrame
-        Rows of `reporting.comparison`, with the column phase.
-    phases : dict
-        Phase to words, such as "after fine-tuning"; levels are given for the last.
-    others : iterable of str
-        Criteria to which differences are given.
-    """
-    levels, pairs = (of(table, axis="macs", metric="balanced_accuracy") for table in (levels, pairs))
-    parts = []
-    last = list(phases)[-1]
-    if not (reached := of(levels, phase=last)).empty:
-        parts += [
-            f"Balanced accuracy {phases[last]} where this part of the MACs is left ({IN_CELLS}):",
-            levels_markdown(reached),
-        ]
-    for other in others:
-        for phase, when in phases.items():
-            if not (differences := differences_to(of(pairs, phase=phase), other)).empty:
-                title = (
-                    f"Balanced accuracy less that of {other}, {when}, at equal MACs (p corrected for pairs and sizes)."
-                )
-                parts += [f"{title} {better_than(differences, other)}", differences_markdown(differences)]
-    return parts
-
-
-def levels_markdown(levels: pd.DataFrame) -> str:
-    """Return means, differences to the unpruned network and 95 % intervals by criterion and share left as Markdown.
-
-    Parameters
-    ----------
-    levels : DataFrame
-        Rows of `reporting.comparison.levels`, one a criterion and share.
-    """
-    interval = " (" + levels["low"].map("{:.4f}".format) + " to " + levels["high"].map("{:.4f}".format) + ")"
-    return _by_share(levels, _with_difference(levels) + interval.where(levels["low"].notna(), ""))
-
-
-def at_other_sizes(levels: pd.DataFrame, pairs: pd.DataFrame, phases: dict[str, str]) -> list[str]:
-    """Return balanced accuracies at equal size as Markdown, for each measure of size but MACs that has some.
-
-    After each table stands what is better than random there, if random is a criterion.
-
-    Parameters
-    ----------
-    levels, pairs : DataFrame
-        Rows of `reporting.comparison` with the columns axis, metric and phase.
-    phases : dict
-        Phase to words, such as "after fine-tuning"; levels are given for the last.
-    """
-    levels, pairs = (of(table, metric="balanced_accuracy") for table in (levels, pairs))
-    last = list(phases)[-1]
-    found = []
-    for axis, of_axis in of(levels[levels["axis"] != "macs"], phase=last).groupby("axis", sort=False):
-        what = IN_WORDS.get(axis, f"measured time, batch of {axis.removeprefix('latency_')},")
-        parts = [f"Balanced accuracy {phases[last]} where this part of the {what} is left ({IN_CELLS}):"]
-        parts.append(levels_markdown(of_axis))
-        for phase, when in phases.items():
-            if not (differences := differences_to(of(pairs, axis=axis, phase=phase), "random")).empty:
-                parts.append(f"{when[0].upper()}{when[1:]}: {better_than(differences, 'random').lower()}")
-        found.append("\n\n".join(parts))
-    return found
-
-
-def few_at_other_sizes(levels: pd.DataFrame, pairs: pd.DataFrame, phases: dict[str, str]) -> list[str]:
-    """Do as `at_other_sizes` for each number in the column images_per_class."""
-    return [
-        text
-        for images, rows in levels.groupby("images_per_class")
-        for text in at_other_sizes(rows, of(pairs, images_per_class=images), _with_few(images, phases))
-    ]
-
-
-def differences_to(pairs: pd.DataFrame, other: str) -> pd.DataFrame:
-    """Return the pairs that have `other`, turned so that the difference is that of `criterion` to it.
-
-    Parameters
-    ----------
-    pairs : DataFrame
-        Rows of `reporting.comparison.pairs`, one a pair and share.
-    """
-    turned = pairs.rename(columns={"criterion": "other", "other": "criterion", "low": "high", "high": "low"})
-    turned = turned.assign(**{name: -turned[name] for name in ("difference", "low", "high")})
-    both = pd.concat([pairs, turned[list(pairs)]])
-    return both[both["other"] == other]
-
-
-def differences_markdown(differences: pd.DataFrame) -> str:
-    """Return differences by criterion and share left, each with its corrected p, as Markdown."""
-    texts = differences["difference"].map("{:+.4f}".format) + " (p " + differences["p_holm"].map(_p) + ")"
-    return _by_share(differences, texts)
-
-
-def better(differences: pd.DataFrame) -> dict[str, str]:
-    """Return, for each share left, the criteria that are better than the other (by their corrected p), or `none`."""
-    clearly = differences.assign(better=(differences["difference"] > 0) & (differences["p_holm"] < LEVEL))
-    shares = sorted(clearly.groupby("share"), reverse=True)
-    return {f"{share:.0%}": ", ".join(rows[rows["better"]]["criterion"]) or "none" for share, rows in shares}
-
-
-def better_than(differences: pd.DataFrame, other: str) -> str:
-    """Return a sentence that names, for each share left, the criteria that are better."""
-    said = "; ".join(f"at {share} {names}" for share, names in better(differences).items())
-    return f"Better than {other} (p < {LEVEL}): {said}."
-
-
-def stability_markdown(stability: pd.DataFrame) -> str:
-    """Return the variances of the recovered accuracy of each pair of criteria, with corrected p, as Markdown."""
-    texts = stability[["criterion", "variance", "other", "variance_other"]]
-    texts = texts.assign(**{name: texts[name].map("{:.2g}".format) for name in ("variance", "variance_other")})
-    texts = texts.rename(columns={"variance_other": "its variance"})
-    return as_markdown(texts.assign(p=stability["p_holm"].map(_p)))
+    return with_criterion(texts)
 
 
 def changes_markdown(rows: pd.DataFrame, key: str, measure: str) -> str:
@@ -401,7 +242,7 @@ def similarities_markdown(rows: pd.DataFrame, measures: dict[str, str]) -> str:
     groups = rows.groupby("criterion", sort=False)[list(measures)]
     mean, std = groups.mean(), groups.std()
     texts = {words: spread(mean[name], std[name], digits=3) for name, words in measures.items()}
-    return _with_criterion(pd.DataFrame(texts))
+    return with_criterion(pd.DataFrame(texts))
 
 
 def moved_markdown(rows: pd.DataFrame, measure: str, shown: int = 3) -> str:
@@ -419,79 +260,7 @@ def flips_markdown(flips: pd.DataFrame) -> str:
     """Return how many images' predicted class changed, by criterion and kind (mean over seeds), as Markdown."""
     counts = flips.groupby(["criterion", "seed", "kind"], sort=False).size().unstack(fill_value=0)
     counts = counts.reindex(columns=["lost", "gained", "other"], fill_value=0).groupby("criterion", sort=False).mean()
-    return _with_criterion(counts.map("{:.1f}".format).rename_axis(columns=None))
-
-
-def concept_layers_markdown(layers: pd.DataFrame) -> str:
-    """Return how relevance is spread over the concepts of each layer (mean over seeds), as Markdown."""
-    means = layers.groupby("layer", sort=False).mean(numeric_only=True)
-    texts = pd.DataFrame(
-        {
-            "layer": means.index,
-            "concepts": means["concepts"].map("{:.0f}".format),
-            "effective": means["effective_concepts"].map("{:.1f}".format),
-            "largest share": means["largest_share"].map("{:.1%}".format),
-            "lost or gained": means["lost"].map("{:.1e}".format),
-        }
-    )
-    unreported = means["effective_concepts"].isna().to_numpy()
-    texts.loc[unreported, ["effective", "largest share"]] = "not reported"
-    if "inside" in means:
-        inside = means["inside"].map("{:.1%}".format) + " of " + means["area"].map("{:.1%}".format)
-        texts["in the region"] = inside.where(means["inside"].notna(), "").to_numpy()
-    return as_markdown(texts)
-
-
-def top_concepts_markdown(rows: pd.DataFrame) -> str:
-    """Return the concepts of rows of the atlas by class, with share, interval and votes, as Markdown."""
-    lines = []
-    for name, of_class in rows.groupby("class", sort=False):
-        said = []
-        for row in of_class.itertuples():
-            interval = f"{row.low:.1%} to {row.high:.1%}; " if row.low == row.low else ""  # of one group there is none
-            said.append(f"{row.concept}: {row.share:.1%} ({interval}{row.votes:.0f} of {row.images})")
-        lines.append({"class": name, "concepts": ", ".join(said)})
-    return as_markdown(pd.DataFrame(lines))
-
-
-def concept_changes_markdown(changes: pd.DataFrame) -> str:
-    """Return what became of the concepts of all layers by criterion (mean over seeds), as Markdown."""
-    sums = changes.groupby(["criterion", "seed"], sort=False)
-    counts = sums[["concepts", "left", "kept", "moved", "lost", "gained", "by_chance"]].sum()
-    relevance = sums[["share_kept", "share_moved", "share_lost"]].mean()
-    seen = sums.agg(layers=("layer", "nunique"), images=("images", "first")).groupby("criterion", sort=False).mean()
-    parts = {
-        "left": counts["left"] / counts["concepts"],
-        "kept": counts["kept"] / counts["concepts"],
-        "moved": counts["moved"] / counts["concepts"],
-        "by chance": counts["by_chance"] / counts["concepts"],
-        "lost": counts["lost"] / counts["concepts"],
-        "gained (of those left)": counts["gained"] / counts["left"],
-        "relevance kept": relevance["share_kept"],
-        "relevance moved": relevance["share_moved"],
-        "relevance lost": relevance["share_lost"],
-    }
-    means = pd.DataFrame(parts).groupby("criterion", sort=False).mean()
-    return _with_criterion(seen.map("{:.0f}".format).join(means.map("{:.1%}".format)))
-
-
-def lost_concepts_markdown(fates: pd.DataFrame, shown: int = 5) -> str:
-    """Return the lost concepts with the largest share of their layer's relevance, by criterion, as Markdown.
-
-    Parameters
-    ----------
-    fates : DataFrame
-        criterion, layer, concept, share, fate and removed; one seed.
-    """
-    lines = []
-    for criterion in fates["criterion"].unique():
-        lost = of(fates, criterion=criterion, fate="lost").nlargest(shown, "share")
-        said = [
-            f"{row.layer} {row.concept} ({row.share:.1%}{'' if row.removed else ', not removed'})"
-            for row in lost.itertuples()
-        ]
-        lines.append({"criterion": criterion, "lost": ", ".join(said) or "none"})
-    return as_markdown(pd.DataFrame(lines, columns=["criterion", "lost"]))
+    return with_criterion(counts.map("{:.1f}".format).rename_axis(columns=None))
 
 
 def of(table: pd.DataFrame, **values: str) -> pd.DataFrame:
@@ -499,30 +268,10 @@ def of(table: pd.DataFrame, **values: str) -> pd.DataFrame:
     return table[(table[list(values)] == pd.Series(values)).all(axis=1)]
 
 
-def _with_few(images: int, phases: dict[str, str]) -> dict[str, str]:
-    return {phase: f"{when} with {images} of each class" for phase, when in phases.items()}
-
-
-def _with_difference(rows: pd.DataFrame) -> pd.Series:
-    """Return texts such as `0.8524, -0.0296`, the mean and its difference to the unpruned network."""
-    return rows["mean"].map("{:.4f}".format) + rows["difference"].map(", {:+.4f}".format)
-
-
-def _p(value: float) -> str:
-    return f"{value:.3f}" if value >= 0.001 else "< 0.001"
-
-
 def _by_key(texts: pd.Series, rows: pd.DataFrame, key: str) -> str:
     """Return texts as a Markdown table, criterion by key, both in the order of the rows."""
     wide = texts.unstack().loc[rows["criterion"].unique(), rows[key].unique()]
-    return _with_criterion(wide.rename_axis(columns=None))
-
-
-def _by_share(rows: pd.DataFrame, texts: pd.Series) -> str:
-    """Return texts as a Markdown table, criterion by share; where a criterion never gets that small, a dash."""
-    wide = rows.assign(text=texts).pivot(index="criterion", columns="share", values="text").fillna("–")
-    wide = wide.loc[rows["criterion"].unique(), sorted(wide, reverse=True)]
-    return _with_criterion(wide.rename(columns="{:.0%}".format).rename_axis(columns=None))
+    return with_criterion(wide.rename_axis(columns=None))
 
 
 def _unpruned_and_last(table: pd.DataFrame) -> pd.DataFrame:
@@ -546,7 +295,8 @@ def _with_majority(texts: pd.DataFrame, majority: pd.Series, after: int) -> pd.D
     return pd.concat([texts[:after], line, texts[after:]])
 
 
-def _with_criterion(table: pd.DataFrame) -> str:
+def with_criterion(table: pd.DataFrame) -> str:
+    """Return a table as Markdown, with its index as the first column: the criterion."""
     return as_markdown(table.rename_axis("criterion").reset_index())
 
 

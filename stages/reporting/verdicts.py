@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from stages.reporting import tables
+from stages.reporting import equal_size, tables
 
 SHARE = 0.5  # of the MACs, where the winner is named
 
@@ -44,12 +44,12 @@ def _winner(share: float, levels: pd.DataFrame, pairs: pd.DataFrame) -> str:
     if len(lrp) and first["criterion"] != "lrp":
         lrp = lrp.iloc[0]
         said.append(f"LRP has {lrp['mean']:.4f}, {lrp['mean'] - first['mean']:+.4f} against that.")
-    others = tables.differences_to(pairs[pairs["share"] == share], first["criterion"])
-    behind = others[(others["difference"] < 0) & (others["p_holm"] < tables.LEVEL)]["criterion"]
+    others = equal_size.differences_to(pairs[pairs["share"] == share], first["criterion"])
+    behind = others[(others["difference"] < 0) & (others["p_holm"] < equal_size.LEVEL)]["criterion"]
     level = [name for name in others["criterion"] if name not in set(behind)]
     if len(others):
         said.append(
-            f"Clearly behind it, of these networks (corrected p < {tables.LEVEL}): {', '.join(behind) or 'none'}; "
+            f"Clearly behind it, of these networks (corrected p < {equal_size.LEVEL}): {', '.join(behind) or 'none'}; "
             f"not to be told apart from it: {', '.join(level) or 'none'}."
         )
     return " ".join(said)
@@ -63,7 +63,7 @@ def _stability(stability: pd.DataFrame) -> list[str]:
     row = both.iloc[0]
     lrp, weight = (row["variance"], row["variance_other"])[:: 1 if row["criterion"] == "lrp" else -1]
     direction = "true" if lrp < weight else "false"
-    verdict = direction if row["p_holm"] < tables.LEVEL else "not shown"
+    verdict = direction if row["p_holm"] < equal_size.LEVEL else "not shown"
     return [
         f"“LRP recovers more stably than weight magnitude” is {verdict}: the accuracy that fine-tuning recovers has a "
         f"variance of {lrp:.2g} over steps and seeds with LRP and of {weight:.2g} with weight magnitude (corrected p "
@@ -81,6 +81,6 @@ def better_than_markdown(regimes: dict[tuple[str, str], pd.DataFrame], other: st
     """
     rows = []
     for (regime, when), pairs in regimes.items():
-        differences = tables.differences_to(tables.of(pairs, axis="macs", metric="balanced_accuracy"), other)
-        rows.append({"to tune with": regime, "when": when} | tables.better(differences))
+        differences = equal_size.differences_to(tables.of(pairs, axis="macs", metric="balanced_accuracy"), other)
+        rows.append({"to tune with": regime, "when": when} | equal_size.better(differences))
     return tables.as_markdown(pd.DataFrame(rows).fillna("–"))
