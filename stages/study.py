@@ -196,6 +196,8 @@ def export_study(name: str) -> None:
         "sensitivity/sensitivity.*",
         "sensitivity/parts.csv",
         "few_shot/few_shot.*",
+        "drift/drift.svg",
+        "drift/drift.pdf",
         "concepts/changes.*",
         "prototypes/prototypes.*",
     )
@@ -224,6 +226,9 @@ def export_study(name: str) -> None:
         (metrics / "few_shot/page.md").read_text().strip(),
         *equal_size.few_at_other_sizes(few_levels, few_pairs, chains.FEW_SHOT_PHASES),
         *equal_size.few_areas_markdown(few_areas, chains.FEW_SHOT_PHASES),
+        "## Heat maps before and after",
+        (metrics / "drift/page.md").read_text().strip(),
+        "![similarity of heat maps after each step](drift.svg)",
         "## Concepts",
         (metrics / "concepts/page.md").read_text().strip(),
         "![relevance of the concepts that are left](changes.svg)",

@@ -217,7 +217,9 @@ def test_results_are_exported_with_what_made_them(whole):
     assert "F1 of each class, and its change:" in page
     exported = study.files("docs/results/small")
     assert {"accuracy.pdf", "time.pdf", "few_shot.svg", "few_shot.csv", "pairs.csv", "tables.tex"} <= set(exported)
-    assert {"sensitivity.svg", "sensitivity.csv", "parts.csv"} <= set(exported) and "page.md" not in exported
+    assert "Similarity of heat maps of the same test images" in page and "](results/small/drift.svg)" in page
+    assert {"sensitivity.svg", "sensitivity.csv", "parts.csv", "drift.pdf"} <= set(exported)
+    assert "page.md" not in exported
     assert "the lowest filters of one layer alone removed" in page and "](results/small/sensitivity.svg)" in page
     assert rf"& {accuracy:.4f} &".encode() in exported["tables.tex"]
     assert "| always ankle-boot |  |  |  |  | 0.1000 | 0.1000 | 0.0182 | 0.5000 |" in page
