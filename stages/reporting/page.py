@@ -29,6 +29,7 @@ figure img { display: block; max-width: 100%; height: auto; background: #fff; pa
 pre { background: var(--card); padding: 0.8rem; overflow-x: auto; border-radius: 4px; font-size: 0.82rem; }
 blockquote { margin: 0; padding: 0.2rem 1rem; background: var(--card); border-left: 4px solid #0072b2; }
 details { margin: 1rem 0; } summary { cursor: pointer; }
+@media screen and (max-width: 42rem) { figure { overflow-x: auto; } figure img { max-width: 40rem; } }
 @media print {
   body { max-width: none; } nav { display: none; } summary { list-style: none; } figure, tr { break-inside: avoid; }
   details::details-content { content-visibility: visible; block-size: auto; }

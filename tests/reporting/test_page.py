@@ -43,6 +43,7 @@ def test_a_browser_shows_the_page_in_both_themes_and_on_a_phone(report, theme, w
     with opened(report, width, theme) as (shown, complaints):
         assert shown.evaluate(DRAWN) == 4
         assert shown.evaluate("() => document.documentElement.scrollWidth") <= width
+        assert shown.evaluate("() => document.querySelector('figure img').width") >= 600  # on a phone one scrolls
         contrast, worst = shown.evaluate_handle("() => document.body").evaluate(CONTRAST)
         assert contrast >= 4.5, worst
         red = re.search(r"\d+", shown.evaluate("() => getComputedStyle(document.body).backgroundColor"))[0]
