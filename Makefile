@@ -42,7 +42,7 @@ status: $(READY)  ## what is done, and what would run
 	@python -m stages.study status
 
 test: $(ASSISTANT)  ## every test but the slow ones (12 to 20 minutes)
-	@OMP_NUM_THREADS=1 pytest -n 2 --ignore tests/pipeline
+	@OMP_NUM_THREADS=1 pytest -n 2 --dist loadfile --ignore tests/pipeline
 	@pytest -n 2 tests/pipeline
 
 test-slow: $(ASSISTANT)  ## the tests that need longer (at most 30 minutes)
