@@ -26,7 +26,7 @@ from stages.measuring import measured
 from stages.names import Identity, file_name
 from stages.networks import checkpoint, projection
 from stages.networks.checkpoint import Architecture
-from stages.networks.likeness import STRONGEST, explanation, maps_at, similarity_maps
+from stages.networks.likeness import STRONGEST, explanation, likeness, maps_at
 from stages.networks.projection import deviation, distinct, enlarged, nearest_patches
 from stages.networks.protopnet import ProtoPNet
 from stages.params import load
@@ -150,7 +150,7 @@ def _draw_prototypes(network: ProtoPNet, architecture: Architecture, data: Prepa
         for number, source in enumerate(settings.sources):
             if settings.classes[number] == label:
                 row = row_of[source.image]
-                near = similarity_maps(network, architecture, data.batch([row])[0])[0, number]
+                near = likeness(network, architecture, data.batch([row])[0][0]).maps[number]
                 heat = enlarged(near, architecture.image_size).clamp(min=0).numpy()
                 picture = {"image": data.images[row], "box": source.box, "heat": heat}
                 sheet.append(picture | {"caption": f"{number}\n{source.image}"})
@@ -165,12 +165,12 @@ def _explain(
     labels, told = data.labels(test).numpy(), []
     for label, name in enumerate(data.classes):
         for turn, row in enumerate(test[labels == label][: study.examples]):
-            maps = similarity_maps(network, architecture, data.batch([row])[0])[0]
+            like = likeness(network, architecture, data.batch([row])[0][0])
             found = {"image": data.index["image_id"].iloc[row], "class": name}
-            found |= explanation(maps, weight, architecture)
+            found |= explanation(like, weight, architecture)
             told.append(found)
             others = [data.images[row_of[part["image"]]] for part in found["strongest"]]
-            heats = maps_at(maps, found, architecture.image_size)
+            heats = maps_at(like.maps, found, architecture.image_size)
             title = f"{found['image']}: {name}"
             figure = plots.this_looks_like_that(title, found, heats, data.images[row], others)
             plots.save_pictures(figure, folder / f"{file_name(name)}.{turn + 1}.png")

@@ -28,7 +28,7 @@ from stages.errors import InputError, naming, within
 from stages.files import replacing
 from stages.networks import checkpoint, projection
 from stages.networks.architectures import named_channels
-from stages.networks.likeness import explanation, maps_at, similarity_maps
+from stages.networks.likeness import explanation, likeness, maps_at
 from stages.params import load
 from stages.pruning.scoring import composite
 from stages.reporting import plots
@@ -87,13 +87,13 @@ def main() -> None:
             print(f"  {probabilities[n]:.4f}  {classes[n]}")
         print(f"  relevance for {classes[of_class]}: {target}")
         if architecture.prototypes:
-            maps = similarity_maps(network, architecture, raw)[0]
-            told = explanation(maps, network.last.weight.detach().cpu(), architecture, of_class)
+            like = likeness(network, architecture, raw[0])
+            told = explanation(like, network.last.weight.detach().cpu(), architecture, of_class)
             print("\n".join(f"  {in_words(part, told['explained'])}" for part in told["strongest"]))
             if data:
                 of_prototypes = target.with_name(f"{path.stem}.prototypes.png")
                 others = [data.images[rows[part["image"]]] for part in told["strongest"]]
-                heats = maps_at(maps, told, architecture.image_size)
+                heats = maps_at(like.maps, told, architecture.image_size)
                 figure = plots.this_looks_like_that(path.name, told, heats, pixels.numpy(), others)
                 _save(figure, of_prototypes, "this looks like that")
         if concepts:

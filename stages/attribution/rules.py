@@ -307,7 +307,7 @@ class NearestPatch(Rule):
     def propagate(self, relevance, latent):
         """See `Rule.propagate`."""
         layer, places = self.module, latent.float().flatten(2)
-        nearest = layer.distances(latent).flatten(2).argmin(2)
+        nearest = layer.nearest(latent).places
         patches = places.gather(2, nearest[:, None].expand(-1, places.shape[1], -1))  # N x D x prototypes
         alike = log_similarity((patches - layer.vectors.detach().float().T) ** 2)
         shares = relevance[:, None] * alike / alike.sum(1, keepdim=True)

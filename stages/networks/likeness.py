@@ -1,5 +1,7 @@
 """Why a ProtoPNet calls an image so: this part looks like that prototype (Chen et al., 2019, section 2.3)."""
 
+from typing import NamedTuple
+
 import numpy as np
 import torch
 
@@ -10,28 +12,28 @@ from stages.networks.protopnet import ProtoPNet
 STRONGEST = 5  # prototypes of an explanation
 
 
+class Likeness(NamedTuple):
+    """How much an image is like each prototype: what the network counts, and patch by patch, prototypes x h x w."""
+
+    similar: torch.Tensor
+    maps: torch.Tensor
+
+
 @torch.no_grad()
-def similarity_maps(network: ProtoPNet, architecture: Architecture, images: torch.Tensor) -> torch.Tensor:
-    """Return the similarity of prototypes to all patches of images, N x prototypes x h x w, on the processor.
-
-    Parameters
-    ----------
-    images : float tensor, N x 3 x H x W
-        In [0, 1].
-    """
-    images = images.to(next(network.parameters()).device)
-    return network.prototypes.similarities(network.latent(architecture.normalise(images))).cpu()
+def likeness(network: ProtoPNet, architecture: Architecture, image: torch.Tensor) -> Likeness:
+    """Return how much an image, 3 x H x W in [0, 1], is like each prototype, on the processor."""
+    image = image.to(next(network.parameters()).device)
+    latent = network.latent(architecture.normalise(image[None]))
+    return Likeness(network.prototypes(latent)[0].cpu(), network.prototypes.similarities(latent)[0].cpu())
 
 
-def explanation(
-    maps: torch.Tensor, weight: torch.Tensor, architecture: Architecture, of_class: int | None = None
-) -> dict:
+def explanation(found: Likeness, weight: torch.Tensor, architecture: Architecture, of_class: int | None = None) -> dict:
     """Return what an image is called, and the prototypes that speak most for a class.
 
     Parameters
     ----------
-    maps : tensor, prototypes x h x w
-        Similarity to the image's patches.
+    found : Likeness
+        Of the image.
     weight : tensor, classes x prototypes
         Of the last layer.
     of_class : int, optional
@@ -45,7 +47,7 @@ def explanation(
         logit of each class.
     """
     settings, classes = architecture.prototypes, architecture.classes
-    similar = maps.flatten(1).amax(1)
+    similar = found.similar
     contributions = weight * similar
     logits = weight @ similar
     called = logits.argmax().item()
@@ -62,7 +64,7 @@ def explanation(
                 "of_class": classes[settings.classes[number]],
                 "image": settings.sources[number].image,
                 "prototype_box": settings.sources[number].box,
-                "box": box(maps[number], architecture.image_size),
+                "box": box(found.maps[number], architecture.image_size),
                 "similarity": round(similar[number].item(), 6),
                 "weight": round(weight[explained, number].item(), 6),
                 "contributions": {

@@ -83,9 +83,9 @@ def nearest_patches(
     distances, places = [], []
     for images, _ in data.batches(rows, batch_size):
         latent = network.latent(architecture.normalise(images.to(device)))
-        least = network.prototypes.distances(latent).flatten(2).min(2)
-        distances.append(least.values.cpu())
-        places.append(least.indices.cpu())
+        least = network.prototypes.nearest(latent)
+        distances.append(least.distances.cpu())
+        places.append(least.places.cpu())
     return Nearest(rows, torch.cat(distances), torch.cat(places))
 
 

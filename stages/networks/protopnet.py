@@ -81,6 +81,13 @@ class Prototypes:
         return dataclasses.replace(self, classes=[self.classes[n] for n in kept], sources=sources)
 
 
+class Least(NamedTuple):
+    """Squared distances to the nearest patches, and their places, counted row by row; both N x prototypes."""
+
+    distances: torch.Tensor
+    places: torch.Tensor
+
+
 class PrototypeLayer(nn.Module):
     """Similarity of each prototype to the patch of an image that is most like it.
 
@@ -103,10 +110,10 @@ class PrototypeLayer(nn.Module):
 
     def forward(self, latent: torch.Tensor) -> torch.Tensor:
         """Return similarities, N x prototypes, for patches, N x D x h x w."""
-        return self.of_distances(self.least_distances(latent))
+        return self.of_distances(self.nearest(latent).distances)
 
-    def least_distances(self, latent: torch.Tensor) -> torch.Tensor:
-        """Return the squared distance of each prototype to the patch nearest to it, N x prototypes.
+    def nearest(self, latent: torch.Tensor) -> Least:
+        """Return how far each prototype is from the patch nearest to it, and where that is.
 
         Which is nearest `distances` says. Where little is between them that little is a difference of large numbers
         there, and the logarithm takes its rounding for likeness; so the patch is subtracted.
@@ -116,7 +123,7 @@ class PrototypeLayer(nn.Module):
         with _precise(latent):
             latent, vectors = _at_least_float32(latent), _at_least_float32(self.vectors)
             patches = latent.flatten(2).gather(2, nearest[:, None].expand(-1, latent.shape[1], -1))
-            return (patches - vectors.T).square().sum(1)
+            return Least((patches - vectors.T).square().sum(1), nearest)
 
     def distances(self, latent: torch.Tensor) -> torch.Tensor:
         """Return the squared distance of each prototype to each patch, N x prototypes x h x w, never negative."""
@@ -192,7 +199,7 @@ class ProtoPNet(nn.Module):
         """Return logits, N x classes; in training mode with the distances that its costs are made of."""
         if not self.training:
             return self.last(self.prototypes(self.latent(images)))
-        distances = self.prototypes.least_distances(self.latent(images))
+        distances = self.prototypes.nearest(self.latent(images)).distances
         return Learning(self.last(self.prototypes.of_distances(distances)), distances)
 
     @torch.no_grad()
