@@ -1,5 +1,6 @@
 """The concepts of a checkpoint: the command, with real files."""
 
+import dataclasses
 import json
 import shutil
 from pathlib import Path
@@ -14,7 +15,8 @@ from ruamel.yaml import YAML
 from stages.networks import checkpoint
 from stages.networks.architectures import scored_layers
 from stages.networks.predict import predict
-from tests.conftest import in_process
+from stages.pruning import masking, surgery
+from tests.conftest import in_process, protopnet
 
 
 @pytest.fixture
@@ -138,6 +140,62 @@ def test_layers_on_the_way_to_which_relevance_is_lost_are_left_out(concepts, tmp
     answer = concepts(lrp={"composite": "epsilon", "epsilon": 1e6})
     assert (answer.returncode, answer.stderr.count("\n")) == (2, 1)
     assert "concepts.lost: 0.01: every layer loses more" in answer.stderr
+
+
+@pytest.fixture
+def described(concepts, tmp_path, network_file):
+    """Return a function that gives what is said of a network: its atlas, its strategies, and a concept's graph."""
+
+    def describe(network, architecture, layer, channel):
+        checkpoint.save(network_file, network, architecture)
+        answer = concepts(kept=100, chosen={"images": [], "concepts": [f"{layer}:{channel}"]})
+        assert answer.returncode == 0, answer.stderr
+        folder = tmp_path / "concepts"
+        graph = json.loads((folder / f"chosen/concept-{layer}-{channel}.json").read_text())
+        return pd.read_csv(folder / "atlas.csv"), json.loads((folder / "strategies.json").read_text()), graph
+
+    return describe
+
+
+def test_a_masked_network_has_the_concepts_of_the_pruned_one(described, build, architecture):
+    """The two compute the same: but for the channels' numbers all is the same, and what is masked is no concept."""
+    network = build("resnet8", image_size=16)
+    history = surgery.remove(network, 16, {"layer1.0.conv1": [0, 3], "conv1": [1], "layer2.0.conv1": [2]})
+    pruned = dataclasses.replace(architecture, history=history)
+    masked = masking.masked(network, pruned)
+    left = {
+        name: torch.nonzero(masked[0].get_submodule(name).weight.flatten(1).any(1)).flatten().tolist()
+        for name in scored_layers(network)
+    }
+    assert [len(left[name]) for name in ("conv1", "layer1.0.conv1", "layer2.0.conv1")] == [15, 14, 31]
+    atlas, strategies, graph = described(network, pruned, "layer2.0.conv1", 4)
+    of_masked, as_masked, its_graph = described(*masked, "layer2.0.conv1", left["layer2.0.conv1"][4])
+    atlas["concept"] = [left[layer][number] for layer, number in zip(atlas["layer"], atlas["concept"], strict=True)]
+    keys = ["layer", "class", "concept"]
+    pd.testing.assert_frame_equal(
+        atlas[atlas["share"] > 0].sort_values(keys, ignore_index=True)[[*keys, "share", "votes"]],
+        of_masked[of_masked["share"] > 0].sort_values(keys, ignore_index=True)[[*keys, "share", "votes"]],
+        atol=2e-6,
+    )
+    assert {name: told["images"] for name, told in strategies.items()} == {
+        name: told["images"] for name, told in as_masked.items()
+    }
+
+    def drawn(edges, numbers):
+        ends = [tuple((layer, numbers(layer)[n]) for layer, n in (edge["above"], edge["below"])) for edge in edges]
+        return dict(zip(ends, (edge["share"] for edge in edges), strict=True))
+
+    of_pruned = drawn(graph, lambda layer: left[layer])
+    assert len(of_pruned) > 2
+    assert drawn(its_graph, lambda layer: range(1000)) == pytest.approx(of_pruned, abs=2e-6)
+
+
+def test_a_protopnet_has_concepts(described, prepared):
+    network, architecture = protopnet()
+    named = dataclasses.replace(architecture, classes=prepared.classes)
+    atlas, strategies, graph = described(network, named, "features.layer2.0.conv1", 4)
+    assert {"features.conv1", "features.layer3.0.conv2"} < set(atlas["layer"])
+    assert strategies and graph
 
 
 def test_a_layer_that_does_not_exist_is_answered_with_the_near_ones(concepts, tmp_path):
