@@ -158,7 +158,12 @@ def settled(page):
 
 def ask(page, question):
     page.get_by_label("Question").fill(question)
+    page.get_by_test_id("stApp").evaluate(  # else the answer before, which stands until the server hears of this one
+        "e => { window.heard = false; new MutationObserver(() => { window.heard = true })"
+        ".observe(e, {attributeFilter: ['data-test-script-state']}) }"
+    )
     page.get_by_role("button", name="Ask").click()
+    page.wait_for_function("window.heard")
     page.get_by_text("Draw it").wait_for()
     settled(page)
 
