@@ -345,7 +345,7 @@ def pytest_collection_modifyitems(items):
 
 def moved_to(cluster, study):
     """Have SLURM run a study's jobs, polled often; return the study."""
-    study.edit_profile({"slurm-init-seconds-before-status-checks": 6, "latency-wait": 10})
+    study.edit_profile({"slurm-init-seconds-before-status-checks": 2, "latency-wait": 10})
     path = os.pathsep.join([study.environment["PATH"], "/usr/sbin"])
     study.environment |= cluster.environment | {"SNAKEMAKE_PROFILE": "profiles/slurm", "PATH": path}
     return study
