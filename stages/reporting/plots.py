@@ -376,7 +376,7 @@ def prototype_points(pruning: pd.DataFrame, rows: pd.DataFrame, words: dict[str,
     """
     figure = Figure(figsize=(7.5, 4.2), layout="constrained")
     axes = figure.subplots()
-    _curves(axes, pruning, "balanced_accuracy", "finetuned", "macs")
+    _curves(axes, tables.effective(pruning), "balanced_accuracy", "finetuned", "macs")
     mean = rows.groupby("network", sort=False)[["macs", "balanced_accuracy"]].mean()
     whole = mean.loc["classifier", "macs"]
     for marker, (network, point) in zip("DsP^vX<>*p" * len(mean), mean.drop("classifier").iterrows(), strict=False):

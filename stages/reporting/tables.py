@@ -121,8 +121,10 @@ def steps_markdown(table: pd.DataFrame) -> str:
     texts = left.map("{:.1%}".format)
     for title, (phase, measure) in measures.items():
         texts[title] = spread(groups[measure].mean(), groups[measure].std()).xs(phase, level="phase")
-    lost = groups["balanced_accuracy"].mean().xs("finetuned", level="phase") - baseline(table)["balanced_accuracy"]
-    texts["less the unpruned network"] = lost.map("{:+.4f}".format)
+    unpruned = table[table["phase"] == "baseline"].set_index("seed")["balanced_accuracy"]
+    change = table["balanced_accuracy"] - table["seed"].map(unpruned)  # a chain that ended is not in later steps
+    groups = change[table["phase"] == "finetuned"].groupby([table["criterion"], table["step"]], sort=False)
+    texts["less the unpruned network"] = spread(groups.mean(), groups.std(), sign="+")
     return as_markdown(texts.reset_index())
 
 

@@ -28,3 +28,9 @@ def test_times_are_shares_of_the_unpruned_networks_and_stand_beside_macs(masked)
     assert above_many.get_xlim()[0] > 1.25  # slower than the unpruned network, and not cut off
     assert line(below_one, "lrp") == (pytest.approx([1.0, 0.4]), pytest.approx([1.0, 0.5]))
     assert below_many.get_xlabel() == "time left, batch of 32"
+    networks = pd.DataFrame(
+        [["classifier", 100.0, 0.9], ["trained", 110.0, 0.85]], columns=["network", "macs", "balanced_accuracy"]
+    )
+    (axes,) = plots.prototype_points(table, networks, {"trained": "ProtoPNet"}).axes
+    assert line(axes, "lrp") == (pytest.approx([1.0, 0.5]), pytest.approx([0.9, 0.8]))
+    assert line(axes, "ProtoPNet") == (pytest.approx([1.1]), pytest.approx([0.85]))

@@ -128,6 +128,8 @@ def test_the_last_step_is_that_of_each_chain():
     assert tables.last_step(table).loc["lrp", "accuracy"] == pytest.approx((0.7 + 0.82) / 2)
     text = tables.markdown(table, MAJORITY).splitlines()[4]
     assert text.startswith("| lrp | 37.5% | 37.5% | 37.5% | 0.4600 ± 0.0849 | 0.7600 ± 0.0849 |")
+    steps = [line.split(" | ")[-1] for line in tables.steps_markdown(table).splitlines()[2:]]
+    assert steps == ["-0.1000 ± 0.0000 |", "-0.2000 |"]  # less the unpruned network of the same seed
     assert "| 0.810 ± 0.085 |" in tables.classes_markdown(table).splitlines()[3]
 
 
