@@ -118,7 +118,7 @@ lock:  ## resolve requirements.lock anew from pyproject.toml
 		--constraint requirements.lock --custom-compile-command "make lock" \
 		--quiet --upgrade --output-file requirements-assistant.lock pyproject.toml
 
-clean:  ## remove what can be made again: outputs, steps, logs (not the environment, not DVC's cache)
+clean:  ## remove what can be made again: outputs, benchmarks, steps, logs (not the environment, not DVC's cache)
 	rm -rf data/prepared models/baseline models/pruned models/prototypes
 	find metrics -mindepth 1 -maxdepth 1 -not -name .gitignore -not -name assistant.json -exec rm -rf {} +
 	rm -rf .work .snakemake .assistant logs .pytest_cache .ruff_cache dvc_plots

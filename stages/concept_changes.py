@@ -15,7 +15,7 @@ import pandas as pd
 import torch
 
 from stages import command, device
-from stages.attribution.atlas import Found, survey
+from stages.attribution.atlas import LEFT_OUT, Found, survey
 from stages.attribution.canonical import canonical
 from stages.attribution.concepts import shares
 from stages.attribution.matching import Matched, match
@@ -70,9 +70,7 @@ def main() -> None:
     for layer, first in before.shares.items() if keys["images"] else ():
         lost = before.lost[layer], after.lost[layer]
         if not max(lost) <= settings.lost:
-            log.warning(
-                "%s is left out: %.2g of the relevance is lost or gained on the way, after pruning %.2g", layer, *lost
-            )
+            log.warning(f"{LEFT_OUT}, after pruning %.2g", layer, *lost)
             continue
         origin = torch.tensor([n for n in range(first.shape[1]) if n not in removed.get(layer, ())])
         if len(origin) != after.shares[layer].shape[1]:

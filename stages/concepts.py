@@ -25,7 +25,7 @@ from torch import nn
 
 from stages import command, device
 from stages.attribution import strategies
-from stages.attribution.atlas import Atlas, Found, survey
+from stages.attribution.atlas import LEFT_OUT, Atlas, Found, survey
 from stages.attribution.canonical import canonical
 from stages.attribution.composites import ByGraph
 from stages.attribution.concepts import Propagated, propagated, shares
@@ -86,8 +86,7 @@ def main() -> None:
             log.warning("no image of class %s is classified correctly; the atlas has no rows for it", name)
     flagged = [layer for layer in layers if not lost[layer] <= settings.lost]  # also where it is not a number
     for layer in flagged:
-        words = "%s is left out: %.2g of the relevance is lost, gained or spread over silent concepts on the way to it"
-        log.warning(words, layer, lost[layer])
+        log.warning(LEFT_OUT, layer, lost[layer])
     reported = [layer for layer in layers if layer not in flagged]
     if not reported:
         raise InputError(f"concepts.lost: {settings.lost}: every layer loses more; prune.scores.lrp names other rules")

@@ -18,6 +18,7 @@ from stages.attribution.filters import TRUE_CLASS, at_outputs, positions
 from stages.attribution.regions import within
 from stages.attribution.rules import counting_spread
 
+LEFT_OUT = "%s is left out: %.2g of the relevance is lost, gained or spread over silent concepts on the way to it"
 VOTES = 5  # an image votes for so many concepts of a layer
 TIED = 1e-6  # of a layer's largest share: what differs by less is the same
 
@@ -252,9 +253,9 @@ def survey(
     -------
     dict of layer name to float
         Relevance lost or gained on the way to a layer, mean over images of |sum of relevance - 1|, and what was spread
-        evenly on the way because nothing had contributed (see `rules.counting_spread`): it arrives, but any concept
-        may have it. Where parallel paths lead past a layer, the larger of that at the nearest modules before and
-        after it that all lead through.
+        evenly on the way because nothing had contributed (see `rules.counting_spread`), at each layer that did: it
+        arrives, but any concept may have it. Where parallel paths lead past a layer, the larger of that at the nearest
+        modules before and after it that all lead through.
     """
     guards = _guards(form, layers)
     watched = {name: form.get_submodule(name) for name in dict.fromkeys([*layers, *sum(guards.values(), [])])}

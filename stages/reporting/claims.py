@@ -91,8 +91,9 @@ def decisive(layers: pd.DataFrame) -> str:
     return (
         "**Some layers decide more than others**: relevance cannot say so. All of it arrives at each of the "
         f"{reported['layer'].nunique()} layers reported, parallel branches together (at most "
-        f"{reported['lost'].max():.1e} is lost or gained on the way); what a network loses without filters of its "
-        "lower or upper layers is asked by the stage `sensitivity`. As a claim on relevance it does not hold."
+        f"{reported['lost'].max():.1e} is lost, gained or spread over silent concepts on the way); what a network "
+        "loses without filters of its lower or upper layers is asked by the stage `sensitivity`. As a claim on "
+        "relevance it does not hold."
     )
 
 

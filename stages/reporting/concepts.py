@@ -14,7 +14,7 @@ def layers_markdown(layers: pd.DataFrame) -> str:
             "concepts": means["concepts"].map("{:.0f}".format),
             "effective": means["effective_concepts"].map("{:.1f}".format),
             "largest share": means["largest_share"].map("{:.1%}".format),
-            "lost or gained": means["lost"].map("{:.1e}".format),
+            "lost, gained or spread": means["lost"].map("{:.1e}".format),
         }
     )
     unreported = means["effective_concepts"].isna().to_numpy()
