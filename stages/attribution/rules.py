@@ -306,12 +306,11 @@ class NearestPatch(Rule):
 
     def propagate(self, relevance, latent):
         """See `Rule.propagate`."""
-        layer, places = self.module, latent.float().flatten(2)
-        nearest = layer.nearest(latent).places
-        patches = places.gather(2, nearest[:, None].expand(-1, places.shape[1], -1))  # N x D x prototypes
+        layer = self.module
+        patches, nearest = layer.nearest_patches(latent)
         alike = log_similarity((patches - layer.vectors.detach().float().T) ** 2)
         shares = relevance[:, None] * alike / alike.sum(1, keepdim=True)
-        there = one_hot(nearest, places.shape[2]).to(shares)
+        there = one_hot(nearest, latent.shape[2:].numel()).to(shares)
         return ((shares @ there).view_as(latent).to(latent),)
 
 

@@ -115,15 +115,19 @@ class PrototypeLayer(nn.Module):
     def nearest(self, latent: torch.Tensor) -> Least:
         """Return how far each prototype is from the patch nearest to it, and where that is.
 
-        Which is nearest `distances` says. Where little is between them that little is a difference of large numbers
-        there, and the logarithm takes its rounding for likeness; so the patch is subtracted.
+        Where little is between them `distances` has that little as a difference of large numbers, and the logarithm
+        takes its rounding for likeness; so the patch is subtracted.
         """
-        with torch.no_grad():
-            nearest = self.distances(latent).flatten(2).argmin(2)
+        patches, places = self.nearest_patches(latent)
         with _precise(latent):
-            latent, vectors = _at_least_float32(latent), _at_least_float32(self.vectors)
-            patches = latent.flatten(2).gather(2, nearest[:, None].expand(-1, latent.shape[1], -1))
-            return Least((patches - vectors.T).square().sum(1), nearest)
+            return Least((patches - _at_least_float32(self.vectors).T).square().sum(1), places)
+
+    def nearest_patches(self, latent: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the patch nearest to each prototype, N x D x prototypes, and its place, N x prototypes."""
+        with torch.no_grad():
+            places = self.distances(latent).flatten(2).argmin(2)
+        patches = _at_least_float32(latent).flatten(2)
+        return patches.gather(2, places[:, None].expand(-1, patches.shape[1], -1)), places
 
     def distances(self, latent: torch.Tensor) -> torch.Tensor:
         """Return the squared distance of each prototype to each patch, N x prototypes x h x w, never negative."""
