@@ -224,6 +224,7 @@ def with_change(rows: pd.DataFrame, keys: list[str], measures: list[str]) -> pd.
     rows : DataFrame
         criterion (`baseline`: unpruned), seed, the keys, the measures.
     """
-    unpruned = rows[rows["criterion"] == "baseline"].set_index(["seed", *keys])[measures]
-    before = unpruned.reindex(pd.MultiIndex.from_frame(rows[["seed", *keys]])).to_numpy()
+    at = pd.MultiIndex.from_frame(rows[["seed", *keys]])  # also of the seed alone
+    unpruned = rows["criterion"] == "baseline"
+    before = rows.loc[unpruned, measures].set_axis(at[unpruned]).reindex(at).to_numpy()
     return rows.assign(**(rows[measures] - before).add_suffix("_change"))

@@ -2,6 +2,8 @@
 
 import pandas as pd
 
+from stages.reporting.safety import with_change
+
 SIZES = ["filters", "params", "macs"]
 EFFECTIVE = "effective_"  # before the name of a size: that without what is masked
 PHASES = ["baseline", "pruned", "finetuned"]
@@ -121,10 +123,9 @@ def steps_markdown(table: pd.DataFrame) -> str:
     texts = left.map("{:.1%}".format)
     for title, (phase, measure) in measures.items():
         texts[title] = spread(groups[measure].mean(), groups[measure].std()).xs(phase, level="phase")
-    unpruned = table[table["phase"] == "baseline"].set_index("seed")["balanced_accuracy"]
-    change = table["balanced_accuracy"] - table["seed"].map(unpruned)  # a chain that ended is not in later steps
-    groups = change[table["phase"] == "finetuned"].groupby([table["criterion"], table["step"]], sort=False)
-    texts["less the unpruned network"] = spread(groups.mean(), groups.std(), sign="+")
+    changed = of(with_change(table, [], ["balanced_accuracy"]), phase="finetuned")
+    change = changed.groupby(["criterion", "step"], sort=False)["balanced_accuracy_change"]
+    texts["less the unpruned network"] = spread(change.mean(), change.std(), sign="+")
     return as_markdown(texts.reset_index())
 
 
@@ -148,12 +149,11 @@ def difference_markdown(table: pd.DataFrame, majority: pd.Series) -> str:
     Before them stands `majority`, less the mean over seeds of the unpruned networks.
     """
     names = ["accuracy", "balanced_accuracy", "macro_f1", "auroc", "ece", "loss"]
-    unpruned = table[table["phase"] == "baseline"].set_index("seed")[names]
-    last = at_the_end(table[table["phase"] == "finetuned"]).set_index(["criterion", "seed"])[names]
-    groups = (last - unpruned.reindex(last.index.get_level_values("seed")).to_numpy()).groupby("criterion", sort=False)
-    mean, std = groups.mean(), groups.std()
+    last = at_the_end(of(with_change(table, [], names), phase="finetuned"))
+    groups = last.groupby("criterion", sort=False)[[f"{name}_change" for name in names]]
+    mean, std = groups.mean().set_axis(names, axis=1), groups.std().set_axis(names, axis=1)
     texts = {name.replace("_", " "): spread(mean[name], std[name], sign="+") for name in names}
-    always = (majority - unpruned.mean()[majority.index]).rename(majority.name).map("{:+.4f}".format)
+    always = (majority - baseline(table)[majority.index]).rename(majority.name).map("{:+.4f}".format)
     return with_criterion(_with_majority(pd.DataFrame(texts), always, after=0))
 
 
