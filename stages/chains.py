@@ -35,13 +35,15 @@ def shares_left(table: pd.DataFrame, latency: pd.DataFrame | None = None) -> pd.
     return sizes / whole.reindex(sizes.index.get_level_values("seed")).to_numpy()
 
 
-def answers(files: list[Path]) -> tuple[dict[Identity, np.ndarray], np.ndarray]:
-    """Return which images each checkpoint has right (bool, N), and the images' classes (int, N)."""
+def answers(files: list[Path]) -> tuple[dict[Identity, np.ndarray], np.ndarray, pd.Series]:
+    """Return which images each checkpoint has right (bool, N), the images' classes (int, N), and `tables.majority`."""
     correct = {}
     for identity, images, probabilities in predictions.each(files):
         labels = images["label"].to_numpy()
         correct[identity] = probabilities.argmax(axis=1) == labels
-    return correct, labels
+    names = predictions.classes(files[0])
+    counts = np.bincount(labels, minlength=len(names))
+    return correct, labels, tables.majority(dict(zip(names, counts, strict=True)))
 
 
 def assemble(

@@ -50,7 +50,7 @@ def main() -> None:
         predictions = [path for path in arguments.predictions if f"k{images}" in path.parts]
         if not predictions:
             raise InputError(f"--predictions: none lies in a folder k{images}, which --rows has")
-        correct, labels = chains.answers(predictions)
+        correct, labels, majority = chains.answers(predictions)
         sizes = chains.shares_left(table, latency[latency[KEY] == images])
         latencies = [axis for axis in sizes if axis not in tables.SIZES]
         made, timed = (
@@ -64,7 +64,9 @@ def main() -> None:
             written.setdefault(path, []).append(content.assign(**{KEY: images}))
         parts += [
             f"With {images} image{'s' if images > 1 else ''} of each class:",
-            *equal_size.comparison_markdown(made["levels"], made["pairs"], chains.FEW_SHOT_PHASES, ["random"]),
+            *equal_size.comparison_markdown(
+                made["levels"], made["pairs"], chains.FEW_SHOT_PHASES, ["random"], majority
+            ),
         ]
     written = {path: pd.concat(each, ignore_index=True) for path, each in written.items()}
     for path, content in written.items():

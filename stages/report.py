@@ -36,27 +36,28 @@ def main() -> None:
     data = _described(arguments.data / "dataset.json")
     levels, pairs, areas = chains.compared(metrics, "comparison")
     few_levels, few_pairs, few_areas = chains.compared(metrics, "few_shot")
-    few_at_other_sizes = equal_size.few_at_other_sizes(few_levels, few_pairs, chains.FEW_SHOT_PHASES)
+    majority = tables.majority(data["counts"]["test"])
+    few_at_other_sizes = equal_size.few_at_other_sizes(few_levels, few_pairs, chains.FEW_SHOT_PHASES, majority)
     introduction = _introduction(params, data, _read(arguments.data / "index.csv"))
     title = f"Pruning {params.model.name} on {_data_set(params)} by what it finds relevant"
     sections = {
-        "The result": _result(metrics, table, data, levels, pairs, few_pairs),
-        "Criteria at equal size": _equal_size(metrics, levels, pairs, areas),
+        "The result": _result(metrics, table, majority, levels, pairs, few_pairs),
+        "Criteria at equal size": _equal_size(metrics, levels, pairs, areas, majority),
         "Each layer alone": _each_layer(metrics / "sensitivity"),
         "With few images": [
             page.markdown("The same cuts where k images of each class are all there is, for scores and tuning."),
             page.figure(metrics / "few_shot/few_shot.svg", "Balanced accuracy where few images are all there is."),
             page.folded("At equal MACs", _page(metrics / "few_shot/page.md")),
             *_folded("At equal filters, parameters and measured time", few_at_other_sizes),
-            *_folded("Over all sizes", equal_size.few_areas_markdown(few_areas, chains.FEW_SHOT_PHASES)),
+            *_folded("Over all sizes", equal_size.few_areas_markdown(few_areas, chains.FEW_SHOT_PHASES, majority)),
         ],
-        "Classes, subgroups, single images": _safety(metrics, table),
+        "Classes, subgroups, single images": _safety(metrics, table, majority),
         "Does it still look where it looked?": _drift(metrics, params),
         "What it relies on: concepts": _concepts(metrics, params, data),
         "Prototypes": _prototypes(metrics, params, data),
         "What was removed": [
             page.figure(metrics / "plots/layers.svg", "Filters left in each layer after the last step."),
-            page.folded("After every step", page.markdown(tables.steps_markdown(table))),
+            page.folded("After every step", page.markdown(tables.steps_markdown(table, majority))),
             page.markdown(
                 "What ended the chains (their steps, a size or time that was reached, or the guard, with its metric at "
                 "the step that was undone):"
@@ -91,7 +92,12 @@ def _introduction(params: Params, data: dict, index: pd.DataFrame) -> str:
 
 
 def _result(
-    metrics: Path, table: pd.DataFrame, data: dict, levels: pd.DataFrame, pairs: pd.DataFrame, few: pd.DataFrame
+    metrics: Path,
+    table: pd.DataFrame,
+    majority: pd.Series,
+    levels: pd.DataFrame,
+    pairs: pd.DataFrame,
+    few: pd.DataFrame,
 ) -> list[str]:
     regimes = {("all training images", when): pairs[pairs["phase"] == phase] for phase, when in chains.PHASES.items()}
     for images, of_number in few.groupby("images_per_class"):
@@ -101,7 +107,6 @@ def _result(
     stability = _read(metrics / "comparison/stability.csv")
     criteria = [name for name in table["criterion"].unique() if name != "baseline"]
     said = verdicts.sentences(levels, pairs, stability, criteria)
-    majority = tables.majority(data["counts"]["test"])
     blocks = [
         page.markdown("\n".join(f"> {sentence}\n>" for sentence in said)),
         page.figure(metrics / "plots/balanced_accuracy.svg", "Balanced accuracy against what is left of the network."),
@@ -120,11 +125,13 @@ def _result(
     return blocks
 
 
-def _equal_size(metrics: Path, levels: pd.DataFrame, pairs: pd.DataFrame, areas: pd.DataFrame) -> list[str]:
+def _equal_size(
+    metrics: Path, levels: pd.DataFrame, pairs: pd.DataFrame, areas: pd.DataFrame, majority: pd.Series
+) -> list[str]:
     blocks = [_page(metrics / "comparison/page.md")]
-    others = equal_size.at_other_sizes(levels, pairs, chains.PHASES)
+    others = equal_size.at_other_sizes(levels, pairs, chains.PHASES, majority)
     blocks += _folded("At equal filters, parameters and measured time", others)
-    blocks.append(page.markdown("\n\n".join(equal_size.areas_markdown(areas, chains.PHASES))))
+    blocks.append(page.markdown("\n\n".join(equal_size.areas_markdown(areas, chains.PHASES, majority))))
     return blocks
 
 
@@ -143,7 +150,7 @@ def _each_layer(folder: Path) -> list[str]:
 
 def _safety(metrics: Path, table: pd.DataFrame) -> list[str]:
     return [
-        page.markdown(f"Recall of each class at the last step:\n\n{tables.classes_markdown(table)}"),
+        page.markdown(f"Recall of each class at the last step:\n\n{tables.classes_markdown(table, majority)}"),
         _page(metrics / "safety/page.md"),
         page.figure(
             metrics / "safety/flips.png",

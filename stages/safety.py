@@ -35,7 +35,7 @@ def main() -> None:
         index = pd.read_csv(arguments.data / "index.csv").set_index("image_id")
         pictures = np.load(arguments.data / "images.npy", mmap_mode="r")
     names = predictions.classes(arguments.predictions[0])
-    found, unpruned = defaultdict(list), {}
+    found, unpruned, of_majority = defaultdict(list), {}, []
     for identity, images, probabilities in predictions.each(arguments.predictions):
         labels, predicted = images["label"].to_numpy(), probabilities.argmax(axis=1)
         subgroups = index.loc[images["image_id"]].drop(columns=OWN, errors="ignore").reset_index(drop=True)
@@ -48,6 +48,9 @@ def main() -> None:
         }
         if identity.criterion == "baseline":
             unpruned[identity.seed] = probabilities
+            largest = np.bincount(labels).argmax()
+            always = safety.by_class(labels, np.eye(len(names))[[largest] * len(labels)], names)
+            of_majority.append(always.assign(criterion=f"always {names[largest]}", seed=identity.seed))
         elif identity.phase == "finetuned":
             made["flips"] = safety.flips(images, names, unpruned[identity.seed], probabilities)
         for name, rows in made.items():
@@ -56,7 +59,9 @@ def main() -> None:
             found[name].append(rows)
     made = {name: pd.concat(parts, ignore_index=True) for name, parts in found.items()}
     of_subgroups = ["subgroup", "value"]
-    made["classes"] = safety.with_change(made["classes"], ["class"], safety.MEASURES)
+    count, classes = len(made["classes"]), pd.concat([made["classes"], *of_majority], ignore_index=True)
+    classes = safety.with_change(classes, ["class"], safety.MEASURES)
+    made["classes"], always = classes[:count], classes[count:]
     made["subgroups"] = safety.with_change(made["subgroups"], of_subgroups, ["accuracy", "balanced_accuracy"])
     made["subgroup_classes"] = safety.with_change(made["subgroup_classes"], [*of_subgroups, "class"], safety.MEASURES)
     for name, rows in made.items():
@@ -73,11 +78,14 @@ def main() -> None:
     }
     plots.save_pictures(plots.picture_rows(shown, SHOWN), arguments.folder / "flips.png")
     with replacing(arguments.folder / "page.md") as temporary:
-        temporary.write_text(page(ended["classes"], ended["subgroups"], ended["flips"]))
+        temporary.write_text(page(pd.concat([always, ended["classes"]]), ended["subgroups"], ended["flips"]))
 
 
 def page(classes: pd.DataFrame, subgroups: pd.DataFrame, flips: pd.DataFrame) -> str:
-    """Return what the last step did to classes, subgroups and images, as Markdown (means over seeds)."""
+    """Return what the last step did to classes, subgroups and images, as Markdown (means over seeds).
+
+    Before the criteria, the classes have what always naming the largest class would do.
+    """
     parts = [
         "Recall of each class less that of the unpruned network:",
         tables.changes_markdown(classes, "class", "recall_change"),

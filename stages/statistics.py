@@ -36,7 +36,7 @@ def main() -> None:
         table = pd.read_csv(arguments.pruning)
         latency = pd.read_csv(arguments.latency)
         sizes = chains.shares_left(table, latency)
-        correct, labels = chains.answers(arguments.predictions)
+        correct, labels, majority = chains.answers(arguments.predictions)
     latencies = [axis for axis in sizes if axis not in tables.SIZES]
     compared = {"stability": comparison.stability(table, params.resamples)}
     for axes, suffix in ((tables.SIZES, ""), (latencies, "_latency")):
@@ -47,12 +47,12 @@ def main() -> None:
             rows.to_csv(temporary, index=False, float_format="%.6g")
     plots.save(plots.time_curves(table, latency, "balanced_accuracy"), arguments.folder / "time.svg")
     with replacing(arguments.folder / "page.md") as temporary:
-        temporary.write_text(page(compared["levels"], compared["pairs"], compared["stability"]))
+        temporary.write_text(page(compared["levels"], compared["pairs"], compared["stability"], majority))
 
 
-def page(levels: pd.DataFrame, pairs: pd.DataFrame, stability: pd.DataFrame) -> str:
+def page(levels: pd.DataFrame, pairs: pd.DataFrame, stability: pd.DataFrame, majority: pd.Series) -> str:
     """Return what the criteria are worth at equal MACs, as Markdown; a table that would be empty is left out."""
-    parts = equal_size.comparison_markdown(levels, pairs, chains.PHASES, ("random", "lrp"))
+    parts = equal_size.comparison_markdown(levels, pairs, chains.PHASES, ("random", "lrp"), majority)
     if not stability.empty:
         parts.append("Variance over steps and seeds of the accuracy that fine-tuning recovers:")
         parts.append(equal_size.stability_markdown(stability))

@@ -60,8 +60,9 @@ def test_what_is_masked_is_not_left():
 
 
 def test_a_chain_starts_at_the_unpruned_network(files, sizes):
-    correct, labels = chains.answers(files)
+    correct, labels, majority = chains.answers(files)
     assert labels.tolist() == [0, 1, 0]
+    assert majority.name == "always no" and majority["accuracy"] == pytest.approx(2 / 3)
     chain = chains.assemble(sizes, correct, "finetuned")["lrp", 7]
     assert chain.correct.tolist() == [[True] * 3, [True, True, False], [True, False, False]]
     assert chain.left["macs"] == pytest.approx([1, 0.6, 0.3])
@@ -75,20 +76,20 @@ def test_predictions_of_other_images_are_refused(tmp_path, files):
 
 
 def test_one_seed_has_no_interval_over_seeds(files, sizes):
-    correct, labels = chains.answers(files)
+    correct, labels, _ = chains.answers(files)
     found = comparison.levels(chains.assemble(sizes, correct, "finetuned"), labels, "latency_1", [0.75])
     assert found["mean"].tolist() == pytest.approx([2 / 3, 3 / 4])  # one class half right, the other all
     assert np.isnan(found["low"]).all()
 
 
 def test_the_page_leaves_out_what_there_is_nothing_to_say_of(files, sizes):
-    correct, labels = chains.answers(files)
+    correct, labels, majority = chains.answers(files)
     levels = comparison.levels(chains.assemble(sizes, correct, "finetuned"), labels, "macs", [0.6]).assign(
         phase="finetuned"
     )
     nothing = pd.DataFrame(columns=[*comparison.PAIRS, "phase"])
-    text = statistics.page(levels, nothing, pd.DataFrame())
-    assert "| lrp | 0.7500, -0.2500 |" in text and text.count("\n\n") == 1
+    text = statistics.page(levels, nothing, pd.DataFrame(), majority)
+    assert "| always no | 0.5000, -0.5000 |\n| lrp | 0.7500, -0.2500 |" in text and text.count("\n\n") == 1
 
 
 def test_a_file_that_holds_no_predictions_is_named(tmp_path):

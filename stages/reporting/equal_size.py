@@ -11,8 +11,10 @@ LEVEL = 0.05  # below which a corrected p counts
 IN_CELLS = "and less the unpruned network; 95 % interval over seeds"
 
 
-def areas_markdown(areas: pd.DataFrame, phases: dict[str, str]) -> list[str]:
+def areas_markdown(areas: pd.DataFrame, phases: dict[str, str], majority: pd.Series) -> list[str]:
     """Return mean balanced accuracy over sizes, criterion by axis, as Markdown: for each phase a sentence and a table.
+
+    In all tables of levels and areas here the first row is that of `tables.majority`.
 
     Parameters
     ----------
@@ -28,6 +30,7 @@ def areas_markdown(areas: pd.DataFrame, phases: dict[str, str]) -> list[str]:
                  for axis, least in chosen[["axis", "least"]].drop_duplicates().itertuples(index=False)}  # fmt: skip
         wide = chosen.assign(text=_with_difference(chosen)).pivot(index="criterion", columns="axis", values="text")
         wide = wide.loc[chosen["criterion"].unique(), list(names)].rename(columns=names).rename_axis(columns=None)
+        wide = _after_majority(wide, chosen, majority)
         parts += [
             f"Mean balanced accuracy {when} over all sizes that every criterion reaches (the area under its curve), "
             "and less the unpruned network; time is measured, of batches of so many images:",
@@ -36,17 +39,17 @@ def areas_markdown(areas: pd.DataFrame, phases: dict[str, str]) -> list[str]:
     return parts
 
 
-def few_areas_markdown(areas: pd.DataFrame, phases: dict[str, str]) -> list[str]:
+def few_areas_markdown(areas: pd.DataFrame, phases: dict[str, str], majority: pd.Series) -> list[str]:
     """Do as `areas_markdown` for each number in the column images_per_class."""
     return [
         part
         for images, rows in areas.groupby("images_per_class")
-        for part in areas_markdown(rows, _with_few(images, phases))
+        for part in areas_markdown(rows, _with_few(images, phases), majority)
     ]
 
 
 def comparison_markdown(
-    levels: pd.DataFrame, pairs: pd.DataFrame, phases: dict[str, str], others: Iterable[str]
+    levels: pd.DataFrame, pairs: pd.DataFrame, phases: dict[str, str], others: Iterable[str], majority: pd.Series
 ) -> list[str]:
     """Return what criteria are worth at equal MACs as paragraphs of Markdown; an empty table is left out.
 
@@ -65,7 +68,7 @@ def comparison_markdown(
     if not (reached := tables.of(levels, phase=last)).empty:
         parts += [
             f"Balanced accuracy {phases[last]} where this part of the MACs is left ({IN_CELLS}):",
-            levels_markdown(reached),
+            levels_markdown(reached, majority),
         ]
     for other in others:
         for phase, when in phases.items():
@@ -77,7 +80,7 @@ def comparison_markdown(
     return parts
 
 
-def levels_markdown(levels: pd.DataFrame) -> str:
+def levels_markdown(levels: pd.DataFrame, majority: pd.Series) -> str:
     """Return means, differences to the unpruned network and 95 % intervals by criterion and share left as Markdown.
 
     Parameters
@@ -86,10 +89,11 @@ def levels_markdown(levels: pd.DataFrame) -> str:
         Rows of `reporting.comparison.levels`, one a criterion and share.
     """
     interval = " (" + levels["low"].map("{:.4f}".format) + " to " + levels["high"].map("{:.4f}".format) + ")"
-    return _by_share(levels, _with_difference(levels) + interval.where(levels["low"].notna(), ""))
+    wide = _by_share(levels, _with_difference(levels) + interval.where(levels["low"].notna(), ""))
+    return tables.with_criterion(_after_majority(wide, levels, majority))
 
 
-def at_other_sizes(levels: pd.DataFrame, pairs: pd.DataFrame, phases: dict[str, str]) -> list[str]:
+def at_other_sizes(levels: pd.DataFrame, pairs: pd.DataFrame, phases: dict[str, str], majority: pd.Series) -> list[str]:
     """Return balanced accuracies at equal size as Markdown, for each measure of size but MACs that has some.
 
     After each table stands what is better than random there, if random is a criterion.
@@ -107,7 +111,7 @@ def at_other_sizes(levels: pd.DataFrame, pairs: pd.DataFrame, phases: dict[str, 
     for axis, of_axis in tables.of(levels[levels["axis"] != "macs"], phase=last).groupby("axis", sort=False):
         what = IN_WORDS.get(axis, f"measured time, batch of {axis.removeprefix('latency_')},")
         parts = [f"Balanced accuracy {phases[last]} where this part of the {what} is left ({IN_CELLS}):"]
-        parts.append(levels_markdown(of_axis))
+        parts.append(levels_markdown(of_axis, majority))
         for phase, when in phases.items():
             if not (differences := differences_to(tables.of(pairs, axis=axis, phase=phase), "random")).empty:
                 parts.append(f"{when[0].upper()}{when[1:]}: {better_than(differences, 'random').lower()}")
@@ -115,12 +119,14 @@ def at_other_sizes(levels: pd.DataFrame, pairs: pd.DataFrame, phases: dict[str, 
     return found
 
 
-def few_at_other_sizes(levels: pd.DataFrame, pairs: pd.DataFrame, phases: dict[str, str]) -> list[str]:
+def few_at_other_sizes(
+    levels: pd.DataFrame, pairs: pd.DataFrame, phases: dict[str, str], majority: pd.Series
+) -> list[str]:
     """Do as `at_other_sizes` for each number in the column images_per_class."""
     return [
         text
         for images, rows in levels.groupby("images_per_class")
-        for text in at_other_sizes(rows, tables.of(pairs, images_per_class=images), _with_few(images, phases))
+        for text in at_other_sizes(rows, tables.of(pairs, images_per_class=images), _with_few(images, phases), majority)
     ]
 
 
@@ -141,7 +147,7 @@ def differences_to(pairs: pd.DataFrame, other: str) -> pd.DataFrame:
 def differences_markdown(differences: pd.DataFrame) -> str:
     """Return differences by criterion and share left, each with its corrected p, as Markdown."""
     texts = differences["difference"].map("{:+.4f}".format) + " (p " + differences["p_holm"].map(_p) + ")"
-    return _by_share(differences, texts)
+    return tables.with_criterion(_by_share(differences, texts))
 
 
 def better(differences: pd.DataFrame) -> dict[str, str]:
@@ -178,8 +184,15 @@ def _p(value: float) -> str:
     return f"{value:.3f}" if value >= 0.001 else "< 0.001"
 
 
-def _by_share(rows: pd.DataFrame, texts: pd.Series) -> str:
-    """Return texts as a Markdown table, criterion by share; where a criterion never gets that small, a dash."""
+def _after_majority(wide: pd.DataFrame, rows: pd.DataFrame, majority: pd.Series) -> pd.DataFrame:
+    """Return a table after a row of the balanced accuracy of `majority`, also less that of the unpruned network."""
+    score, unpruned = majority["balanced_accuracy"], (rows["mean"] - rows["difference"]).iloc[0]
+    always = pd.DataFrame(f"{score:.4f}, {score - unpruned:+.4f}", index=[majority.name], columns=wide.columns)
+    return pd.concat([always, wide])
+
+
+def _by_share(rows: pd.DataFrame, texts: pd.Series) -> pd.DataFrame:
+    """Return texts as a table, criterion by share; where a criterion never gets that small, a dash."""
     wide = rows.assign(text=texts).pivot(index="criterion", columns="share", values="text").fillna("–")
     wide = wide.loc[rows["criterion"].unique(), sorted(wide, reverse=True)]
-    return tables.with_criterion(wide.rename(columns="{:.0%}".format).rename_axis(columns=None))
+    return wide.rename(columns="{:.0%}".format).rename_axis(columns=None)

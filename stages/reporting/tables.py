@@ -77,12 +77,12 @@ def majority(counts: dict[str, int]) -> pd.Series:
     Returns
     -------
     Series
-        accuracy, balanced_accuracy, macro_f1 (that of a class never named is 0) and auroc.
+        accuracy, balanced_accuracy, macro_f1 (that of a class never named is 0), auroc, and recall_<class>.
     """
     name, share = max(counts, key=counts.get), max(counts.values()) / sum(counts.values())
     f1 = 2 * share / (1 + share)
     scores = {"accuracy": share, "balanced_accuracy": 1 / len(counts), "macro_f1": f1 / len(counts), "auroc": 0.5}
-    return pd.Series(scores, name=f"always {name}")
+    return pd.Series(scores | {f"recall_{other}": float(other == name) for other in counts}, name=f"always {name}")
 
 
 def majority_in_words(counts: dict[str, int]) -> str:
@@ -109,11 +109,11 @@ def title(table: pd.DataFrame) -> str:
 
 def markdown(table: pd.DataFrame, majority: pd.Series) -> str:
     """Return the last step of every criterion, after the unpruned network and `majority`, as a Markdown table."""
-    return with_criterion(_with_majority(_last_step_in_words(table), majority.map("{:.4f}".format), after=1))
+    return with_criterion(_with_line(_last_step_in_words(table), _in_words(majority.map("{:.4f}".format)), after=1))
 
 
-def steps_markdown(table: pd.DataFrame) -> str:
-    """Return sizes left and accuracy, before and after fine-tuning, of every step as a Markdown table."""
+def steps_markdown(table: pd.DataFrame, majority: pd.Series) -> str:
+    """Return sizes left and accuracy, before and after fine-tuning, of every step, after `majority`, as Markdown."""
     table = effective(table)
     whole = baseline(table)[SIZES]
     groups = table[table["criterion"] != "baseline"].groupby(["criterion", "step", "phase"], sort=False)
@@ -126,7 +126,10 @@ def steps_markdown(table: pd.DataFrame) -> str:
     changed = of(with_change(table, [], ["balanced_accuracy"]), phase="finetuned")
     change = changed.groupby(["criterion", "step"], sort=False)["balanced_accuracy_change"]
     texts["less the unpruned network"] = spread(change.mean(), change.std(), sign="+")
-    return as_markdown(texts.reset_index())
+    less = majority["balanced_accuracy"] - baseline(table)["balanced_accuracy"]
+    always = _in_words(majority.map("{:.4f}".format))
+    always["criterion"], always["less the unpruned network"] = majority.name, f"{less:+.4f}"
+    return as_markdown(_with_line(texts.reset_index(), always, after=0))
 
 
 def ends_markdown(chains: pd.DataFrame) -> str:
@@ -153,17 +156,19 @@ def difference_markdown(table: pd.DataFrame, majority: pd.Series) -> str:
     groups = last.groupby("criterion", sort=False)[[f"{name}_change" for name in names]]
     mean, std = groups.mean().set_axis(names, axis=1), groups.std().set_axis(names, axis=1)
     texts = {name.replace("_", " "): spread(mean[name], std[name], sign="+") for name in names}
-    always = (majority - baseline(table)[majority.index]).rename(majority.name).map("{:+.4f}".format)
-    return with_criterion(_with_majority(pd.DataFrame(texts), always, after=0))
+    known = [name for name in names if name in majority]
+    always = (majority[known] - baseline(table)[known]).rename(majority.name).map("{:+.4f}".format)
+    return with_criterion(_with_line(pd.DataFrame(texts), _in_words(always), after=0))
 
 
-def classes_markdown(table: pd.DataFrame) -> str:
-    """Return the recall of each class at the last step, by criterion, as a Markdown table."""
+def classes_markdown(table: pd.DataFrame, majority: pd.Series) -> str:
+    """Return the recall of each class at the last step, by criterion and of `majority`, as a Markdown table."""
     recalls = [name for name in table.columns if name.startswith("recall_")]
     groups = _unpruned_and_last(table).groupby("criterion", sort=False)[recalls]
     mean, std = groups.mean(), groups.std()
-    texts = {name.removeprefix("recall_"): spread(mean[name], std[name], digits=3) for name in recalls}
-    return with_criterion(pd.DataFrame(texts))
+    texts = pd.DataFrame({name: spread(mean[name], std[name], digits=3) for name in recalls})
+    texts = _with_line(texts, majority[recalls].map("{:.3f}".format), after=1)
+    return with_criterion(texts.rename(columns=lambda name: name.removeprefix("recall_")))
 
 
 def latency_markdown(table: pd.DataFrame, latency: pd.DataFrame) -> str:
@@ -202,9 +207,13 @@ def changes_markdown(rows: pd.DataFrame, key: str, measure: str) -> str:
 
 
 def measures_markdown(rows: pd.DataFrame, key: str, measure: str) -> str:
-    """Return means over seeds of a measure and its change, such as `0.812 (+0.035)`, by criterion and key."""
+    """Return means over seeds of a measure and its change, such as `0.812 (+0.035)`, by criterion and key.
+
+    A dash is where there is nothing to count, such as the precision of a class that is never named.
+    """
     means = rows.groupby(["criterion", key], sort=False)[[measure, f"{measure}_change"]].mean()
-    return _by_key(means[measure].map("{:.3f}".format) + means[f"{measure}_change"].map(" ({:+.3f})".format), rows, key)
+    texts = means[measure].map("{:.3f}".format) + means[f"{measure}_change"].map(" ({:+.3f})".format)
+    return _by_key(texts.where(means.notna().all(axis=1), "–"), rows, key)
 
 
 def worst_class_markdown(classes: pd.DataFrame) -> str:
@@ -291,10 +300,13 @@ def _last_step_in_words(table: pd.DataFrame) -> pd.DataFrame:
     return texts.fillna("").rename_axis(None)
 
 
-def _with_majority(texts: pd.DataFrame, majority: pd.Series, after: int) -> pd.DataFrame:
-    """Return texts with a row for `majority` after so many others; what it has no value of is empty."""
-    line = majority.rename(lambda name: name.replace("_", " ")).reindex(texts.columns).fillna("").to_frame().T
-    return pd.concat([texts[:after], line, texts[after:]])
+def _in_words(line: pd.Series) -> pd.Series:
+    return line.rename(lambda name: name.replace("_", " "))
+
+
+def _with_line(texts: pd.DataFrame, line: pd.Series, after: int) -> pd.DataFrame:
+    """Return texts with a line after so many others; what it has no value of is empty."""
+    return pd.concat([texts[:after], line.reindex(texts.columns).fillna("").to_frame().T, texts[after:]])
 
 
 def with_criterion(table: pd.DataFrame) -> str:

@@ -1,6 +1,8 @@
 import pandas as pd
 
-from stages.reporting import equal_size
+from stages.reporting import equal_size, tables
+
+MAJORITY = tables.majority({"mel": 50, "nv": 150})
 
 
 def pairs():
@@ -30,7 +32,8 @@ def test_levels_have_an_interval_where_there_are_seeds():
         [[0.5, "lrp", 0.7, 0.68, 0.72, -0.1], [0.5, "random", 0.6, float("nan"), float("nan"), 0.02]],
         columns=["share", "criterion", "mean", "low", "high", "difference"],
     )
-    assert equal_size.levels_markdown(levels).splitlines()[2:] == [
+    assert equal_size.levels_markdown(levels, MAJORITY).splitlines()[2:] == [
+        "| always nv | 0.5000, -0.3000 |",
         "| lrp | 0.7000, -0.1000 (0.6800 to 0.7200) |",
         "| random | 0.6000, +0.0200 |",
     ]
@@ -62,7 +65,7 @@ def test_every_measure_of_size_but_macs_has_its_table_after_tuning_and_what_is_b
         + ["low", "high", "p_holm"],
     )
     phases = {"pruned": "after the cut", "finetuned": "after tuning"}
-    time, filters = equal_size.few_at_other_sizes(levels, pairs, phases)
+    time, filters = equal_size.few_at_other_sizes(levels, pairs, phases, MAJORITY)
     title, table = time.split("\n\n")
     assert title.startswith(
         "Balanced accuracy after tuning with 1 of each class where this part of the measured time, "
@@ -91,7 +94,8 @@ def test_areas_are_those_of_the_number_of_images_and_the_phase():
     )
     areas.loc[areas["metric"] == "macro_f1", "mean"] += 0.5
     areas.loc[areas["criterion"] == "weight", "mean"] -= 0.05
-    found = equal_size.few_areas_markdown(areas, {"pruned": "after the cut", "finetuned": "after tuning"})
+    phases = {"pruned": "after the cut", "finetuned": "after tuning"}
+    found = equal_size.few_areas_markdown(areas, phases, MAJORITY)
     assert [sentence.split(" over ")[0] for sentence in found[::2]] == [
         "Mean balanced accuracy after the cut with 1 of each class",
         "Mean balanced accuracy after tuning with 1 of each class",
@@ -101,10 +105,11 @@ def test_areas_are_those_of_the_number_of_images_and_the_phase():
     assert found[3].splitlines() == [
         "| criterion | filters (from 40%) | time of 32 (from 40%) |",
         "| --- | --- | --- |",
+        "| always nv | 0.5000, +0.1900 | 0.5000, +0.1900 |",
         "| lrp | 0.2100, -0.1000 | 0.3100, -0.1000 |",
         "| weight | 0.1600, -0.1000 | 0.2600, -0.1000 |",
     ]
-    assert found[5].splitlines()[2] == "| lrp | 0.6000, -0.1000 | 0.7000, -0.1000 |"
+    assert found[5].splitlines()[3] == "| lrp | 0.6000, -0.1000 | 0.7000, -0.1000 |"
 
 
 def test_variances_are_shown_with_their_corrected_p():

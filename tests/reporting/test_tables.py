@@ -42,6 +42,8 @@ def test_always_the_largest_class_is_scored_as_by_scikit_learn():
     assert scores["accuracy"] == pytest.approx(metrics.accuracy_score(truth, named))
     assert scores["balanced_accuracy"] == pytest.approx(metrics.balanced_accuracy_score(truth, named))
     assert scores["macro_f1"] == pytest.approx(metrics.f1_score(truth, named, average="macro", zero_division=0))
+    recalls = metrics.recall_score(truth, named, labels=["mel", "nv", "bcc"], average=None)
+    assert scores[["recall_mel", "recall_nv", "recall_bcc"]].tolist() == recalls.tolist()
     said = tables.majority_in_words({"Mel": 6, "nv": 3})
     assert said == "Always Mel: accuracy 0.6667, balanced accuracy 0.5000."
 
@@ -71,7 +73,7 @@ def test_masked_networks_are_as_large_as_what_is_left_of_them_and_as_slow_as_all
     assert list(table.columns[4:10]) == [*tables.SIZES, *(f"effective_{size}" for size in tables.SIZES)]
     assert (table.loc[table["phase"] == "baseline", "effective_macs"] == 1000).all()
     assert tables.markdown(table, MAJORITY) == tables.markdown(rows(2), MAJORITY)
-    assert tables.steps_markdown(table) == tables.steps_markdown(rows(2))
+    assert tables.steps_markdown(table, MAJORITY) == tables.steps_markdown(rows(2), MAJORITY)
     assert "without what is masked" in tables.title(table)
     latency = pd.DataFrame(
         [["baseline", 0, 0, 1, 2.0], ["lrp", 0, 2, 1, 2.0]],
@@ -89,7 +91,9 @@ def test_masked_networks_are_as_large_as_what_is_left_of_them_and_as_slow_as_all
 def test_seeds_give_a_mean_and_a_standard_deviation():
     assert "| 25.0% | 0.4200 ± 0.0200 | 0.7200 ± 0.0200 |" in tables.markdown(rows(3), MAJORITY)
     assert "3 seeds, mean ± standard deviation" in tables.title(rows(3))
-    assert "| lrp | 1 | 50.0% | 50.0% | 50.0% | 0.5200 ± 0.0200 | 0.8200 ± 0.0200 | " in tables.steps_markdown(rows(3))
+    steps = tables.steps_markdown(rows(3), MAJORITY)
+    assert "| lrp | 1 | 50.0% | 50.0% | 50.0% | 0.5200 ± 0.0200 | 0.8200 ± 0.0200 | " in steps
+    assert "| always nv |  |  |  |  |  | 0.7500 | 0.5000 | -0.4200 |" in steps
 
 
 def test_what_ended_a_chain_is_told_by_criterion_and_limit():
@@ -105,9 +109,13 @@ def test_what_ended_a_chain_is_told_by_criterion_and_limit():
 
 
 def test_each_class_has_its_recall_and_each_network_its_time():
-    text = tables.classes_markdown(rows(3)).splitlines()
+    text = tables.classes_markdown(rows(3), MAJORITY).splitlines()
     assert text[0] == "| criterion | nv | mel |"
-    assert text[2:] == ["| unpruned | 0.970 ± 0.020 | 0.870 ± 0.020 |", "| lrp | 0.770 ± 0.020 | 0.670 ± 0.020 |"]
+    assert text[2:] == [
+        "| unpruned | 0.970 ± 0.020 | 0.870 ± 0.020 |",
+        "| always nv | 1.000 | 0.000 |",
+        "| lrp | 0.770 ± 0.020 | 0.670 ± 0.020 |",
+    ]
     latency = pd.DataFrame(
         [["baseline", seed, 0, batch, batch + seed] for seed in range(3) for batch in (1, 32)]
         + [["lrp", seed, step, batch, step * batch] for seed in range(3) for step in (1, 2) for batch in (1, 32)],
@@ -128,9 +136,9 @@ def test_the_last_step_is_that_of_each_chain():
     assert tables.last_step(table).loc["lrp", "accuracy"] == pytest.approx((0.7 + 0.82) / 2)
     text = tables.markdown(table, MAJORITY).splitlines()[4]
     assert text.startswith("| lrp | 37.5% | 37.5% | 37.5% | 0.4600 ± 0.0849 | 0.7600 ± 0.0849 |")
-    steps = [line.split(" | ")[-1] for line in tables.steps_markdown(table).splitlines()[2:]]
+    steps = [line.split(" | ")[-1] for line in tables.steps_markdown(table, MAJORITY).splitlines()[3:]]
     assert steps == ["-0.1000 ± 0.0000 |", "-0.2000 |"]  # less the unpruned network of the same seed
-    assert "| 0.810 ± 0.085 |" in tables.classes_markdown(table).splitlines()[3]
+    assert "| 0.810 ± 0.085 |" in tables.classes_markdown(table, MAJORITY).splitlines()[4]
 
 
 def test_the_order_is_that_of_the_criteria():
@@ -147,6 +155,8 @@ def test_a_measure_of_a_class_stands_before_its_change():
             ["lrp", 1, "mel", 0.6, 0.0],
             ["lrp", 0, "nv", 0.9, 0.02],
             ["lrp", 1, "nv", 0.9, 0.0],
+            ["weight", 0, "mel", float("nan"), float("nan")],
+            ["weight", 0, "nv", 0.8, -0.08],
         ],
         columns=["criterion", "seed", "class", "f1", "f1_change"],
     )
@@ -154,6 +164,7 @@ def test_a_measure_of_a_class_stands_before_its_change():
         "| criterion | mel | nv |",
         "| --- | --- | --- |",
         "| lrp | 0.700 (-0.050) | 0.900 (+0.010) |",
+        "| weight | – | 0.800 (-0.080) |",
     ]
 
 
