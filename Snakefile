@@ -60,7 +60,8 @@ PLOTS = expand("metrics/plots/{name}.svg", name=["accuracy", "balanced_accuracy"
 COMPARISON = ["levels", "areas", "pairs", "stability", "levels_latency", "areas_latency", "pairs_latency"]
 FEW_SHOT_COMPARISON = expand("metrics/few_shot{at}/{name}.csv", at=["", "_latency"], name=["levels", "areas", "pairs"])
 SAFETY = ["classes", "subgroups", "subgroup_classes", "confusion", "reliability", "flips"]
-METRICS = ["baseline.json", "summary.json", "pruning.csv", "layers.csv", "history.csv", "chains.csv", "latency.csv"]
+METRICS = ["headline.json", "baseline.json", "summary.json", "pruning.csv", "layers.csv", "history.csv", "chains.csv"]
+METRICS += ["latency.csv"]
 
 
 wildcard_constraints:
@@ -356,14 +357,15 @@ rule compare:
         "logs/compare.log",
     shell:
         "python -m stages.compare --params {input.study:q} --rows {input.rows:q} --plans {input.plans:q}"
-        " --histories {input.histories:q} --pruning {output.pruning:q} --summary {output.summary:q}"
-        " --baseline {output.baseline:q} --layers {output.layers:q} --history {output.history:q}"
+        " --histories {input.histories:q} --pruning {output.pruning:q} --headline {output.headline:q}"
+        " --summary {output.summary:q} --baseline {output.baseline:q} --layers {output.layers:q} --history {output.history:q}"
         " --chains {output.chains:q} --plots metrics/plots 2>&1 | tee {log:q}"
 
 
 rule statistics:
     input:
         study=ancient(PARAMS),
+        headline="metrics/headline.json",
         pruning=ancient("metrics/pruning.csv"),
         latency=ancient("metrics/latency.csv"),
         predictions=ancient(expand(PREDICTIONS, criterion=["baseline", *CRITERIA], seed=SEEDS)),

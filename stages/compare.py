@@ -3,9 +3,9 @@
 By hand::
 
     python -m stages.compare --params params.yaml --rows baseline.csv lrp.csv … --plans step1.plan.json … \
-        --histories step1.history.csv … --pruning metrics/pruning.csv --summary metrics/summary.json \
-        --baseline metrics/baseline.json --layers metrics/layers.csv --history metrics/history.csv \
-        --chains metrics/chains.csv --plots metrics/plots
+        --histories step1.history.csv … --pruning metrics/pruning.csv --headline metrics/headline.json \
+        --summary metrics/summary.json --baseline metrics/baseline.json --layers metrics/layers.csv \
+        --history metrics/history.csv --chains metrics/chains.csv --plots metrics/plots
 """
 
 import json
@@ -27,6 +27,7 @@ def main() -> None:
         "stages.compare",
         __doc__,
         pruning="table of all metrics, to write",
+        headline="balanced accuracy and MACs left at the last step, to write",
         summary="metrics of the last step by criterion, to write",
         baseline="metrics of the unpruned network, to write",
         layers="table of filters a layer, to write",
@@ -52,9 +53,10 @@ def main() -> None:
     for name, content in written.items():
         with replacing(getattr(arguments, name)) as temporary:
             content.to_csv(temporary, index=False)
-    write_json(arguments.baseline, _numbers(tables.baseline(table)))
-    last = tables.last_step(table)
-    write_json(arguments.summary, {criterion: _numbers(last.loc[criterion]) for criterion in last.index})
+    unpruned, last = tables.baseline(table), tables.last_step(table)
+    write_json(arguments.headline, {name: _numbers(row) for name, row in tables.headline(unpruned, last).iterrows()})
+    write_json(arguments.baseline, _numbers(unpruned))
+    write_json(arguments.summary, {criterion: _numbers(row) for criterion, row in last.iterrows()})
     for metric in ("accuracy", "balanced_accuracy"):
         plots.save(plots.metric_curves(table, metric), arguments.plots / f"{metric}.svg")
     plots.save(plots.layer_shares(layers), arguments.plots / "layers.svg")

@@ -50,6 +50,19 @@ def baseline(table: pd.DataFrame) -> pd.Series:
     return table.loc[table["phase"] == "baseline"].drop(columns=["criterion", "seed", "step", "phase"]).mean()
 
 
+def headline(unpruned: pd.Series, last: pd.DataFrame) -> pd.DataFrame:
+    """Return balanced_accuracy and macs_left (share, without what is masked), a column a network.
+
+    Parameters
+    ----------
+    unpruned, last : Series, DataFrame
+        Of `baseline` and `last_step`.
+    """
+    both = effective(pd.concat([unpruned.to_frame("unpruned").T, last]))
+    left = both["macs"] / unpruned["macs"]
+    return pd.DataFrame({"balanced_accuracy": both["balanced_accuracy"], "macs_left": left}).T
+
+
 def splits(index: pd.DataFrame) -> str:
     """Return of how many images and groups each split is, as a sentence.
 
