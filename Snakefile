@@ -23,6 +23,7 @@ KEYS = config.get("keys", {})
 STEP_KEYS = config.get("step_keys", {})
 STUDY = load(PARAMS)
 CRITERIA, SEEDS, STEPS = STUDY.prune.criteria, STUDY.seeds, range(1, STUDY.prune.steps + 1)
+DEPLOYED = {"none": [], "first": CRITERIA[:1], "all": CRITERIA}[STUDY.evaluate.onnx]
 PREPARED = ["data/prepared/images.npy", "data/prepared/index.csv", "data/prepared/dataset.json"]
 PREPARED[:0] = ["data/prepared/masks.npy"] if STUDY.data.masks else []
 BASELINE = "models/baseline/seed{seed}"
@@ -134,6 +135,7 @@ rule all:
         expand("metrics/{name}", name=METRICS),
         expand("metrics/comparison/{name}.csv", name=COMPARISON),
         expand("metrics/safety/{name}.csv", name=SAFETY),
+        "metrics/deployment/page.md",
         PLOTS,
         "metrics/sensitivity/page.md",
         "metrics/few_shot.csv",
@@ -168,6 +170,7 @@ rule stage_evaluate:
         expand("metrics/{name}", name=METRICS),
         expand("metrics/comparison/{name}.csv", name=COMPARISON),
         expand("metrics/safety/{name}.csv", name=SAFETY),
+        "metrics/deployment/page.md",
         PLOTS,
         expand(PREDICTIONS, criterion=["baseline", *CRITERIA], seed=SEEDS),
 
@@ -332,6 +335,21 @@ rule latency:
         " --latency {output:q} 2>&1 | tee {log:q}"
 
 
+rule deployment:
+    input:
+        ancient(PREPARED),
+        study=ancient(PARAMS),
+        checkpoints=lambda _: ancient([network(criterion, SEEDS[0], STEPS[-1]) for criterion in DEPLOYED]),
+    output:
+        multiext("metrics/deployment/", "deployment.csv", "page.md"),  # and, if asked, a figure
+    log:
+        "logs/deployment.log",
+    threads: os.cpu_count()
+    shell:
+        "python -m stages.deployment --params {input.study:q} --data data/prepared --checkpoints {input.checkpoints:q}"
+        " --folder metrics/deployment 2>&1 | tee {log:q}"
+
+
 rule compare:
     input:
         study=ancient(PARAMS),
@@ -347,6 +365,7 @@ rule compare:
         ),
     output:
         pruning="metrics/pruning.csv",
+        headline="metrics/headline.json",
         summary="metrics/summary.json",
         baseline="metrics/baseline.json",
         layers="metrics/layers.csv",
@@ -365,7 +384,6 @@ rule compare:
 rule statistics:
     input:
         study=ancient(PARAMS),
-        headline="metrics/headline.json",
         pruning=ancient("metrics/pruning.csv"),
         latency=ancient("metrics/latency.csv"),
         predictions=ancient(expand(PREDICTIONS, criterion=["baseline", *CRITERIA], seed=SEEDS)),
@@ -697,6 +715,7 @@ rule report:
         ancient(expand("metrics/{name}", name=METRICS)),
         ancient(expand("metrics/comparison/{name}.csv", name=COMPARISON)),
         ancient(expand("metrics/safety/{name}.csv", name=SAFETY)),
+        ancient("metrics/deployment/page.md"),
         ancient(PLOTS),
         ancient(FEW_SHOT_COMPARISON),
         ancient("metrics/sensitivity/page.md"),

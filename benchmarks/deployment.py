@@ -13,7 +13,7 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from benchmarks.timing import machine, medians, use_threads
-from stages import command, export
+from stages import as_onnx, command
 from stages.files import write_json
 from stages.networks.architectures import build, filters, scored_layers
 from stages.networks.checkpoint import Architecture
@@ -52,8 +52,8 @@ def main() -> None:
         with TemporaryDirectory() as folder:
             files = [Path(folder) / name for name in ("small.onnx", "whole.onnx")]
             for network, file in zip((small, whole), files, strict=True):
-                export.write(export.Deployed(network, architecture).eval(), PIXELS, file)
-            sessions = [export.session(file, threads) for file in files]
+                as_onnx.write(as_onnx.Deployed(network, architecture).eval(), PIXELS, file)
+            sessions = [as_onnx.session(file, threads) for file in files]
             for batch in (1, 32):
                 images = torch.rand(batch, 3, PIXELS, PIXELS)
                 cases = {"onnxruntime": [lambda each=each, images=images: each.run(None, {"images": images.numpy()})

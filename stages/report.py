@@ -69,6 +69,7 @@ def main() -> None:
             page.markdown("Size, and milliseconds a forward pass, at the last step, beside what MACs promise:"),
             page.markdown(tables.latency_markdown(table, _read(metrics / "latency.csv"))),
         ],
+        "Deployment": _deployment(metrics / "deployment"),
         "Training of the unpruned networks": [
             page.figure(metrics / "plots/training.svg", "Loss and validation accuracy by epoch."),
         ],
@@ -148,7 +149,15 @@ def _each_layer(folder: Path) -> list[str]:
     return blocks
 
 
-def _safety(metrics: Path, table: pd.DataFrame) -> list[str]:
+def _deployment(folder: Path) -> list[str]:
+    blocks = [_page(folder / "page.md")]
+    if (folder / "deployment.svg").exists():
+        caption = "Speed of the last networks against that of the unpruned one, measured, and what MACs promise."
+        blocks.insert(0, page.figure(folder / "deployment.svg", caption))
+    return blocks
+
+
+def _safety(metrics: Path, table: pd.DataFrame, majority: pd.Series) -> list[str]:
     return [
         page.markdown(f"Recall of each class at the last step:\n\n{tables.classes_markdown(table, majority)}"),
         _page(metrics / "safety/page.md"),

@@ -15,6 +15,7 @@ MODULES = {
     for path in Path("stages").rglob("*.py")
 }
 STAGE_MODULES = {"prepare", "train", "relevance", "prune", "evaluate", "latency", "compare", "statistics", "safety"} | {
+    "deployment",
     "few_shot",
     "latency_few_shot",
     "compare_few_shot",
@@ -127,6 +128,7 @@ def test_nothing_of_the_study_imports_the_assistant():
         ("prune", {"torch", "torchvision", "pandas", "torch_pruning", "lightning_fabric"}),
         ("evaluate", {"torch", "torchvision", "pandas"}),
         ("latency", {"torch", "torchvision"}),
+        ("deployment", {"torch", "torchvision", "pandas", "matplotlib"}),
         ("latency_few_shot", {"torch", "torchvision"}),
         ("compare", {"pandas", "matplotlib"}),
         ("statistics", {"pandas", "matplotlib"}),

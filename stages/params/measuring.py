@@ -1,6 +1,6 @@
 """Sections evaluate, sensitivity, few_shot and drift."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
@@ -36,6 +36,7 @@ class Evaluate(Section):
     threads: Positive
     comparison: Comparison
     latency: Latency
+    onnx: Literal["none", "first", "all"]
 
 
 class Sensitivity(Section):

@@ -100,6 +100,32 @@ def time_curves(table: pd.DataFrame, latency: pd.DataFrame, metric: str) -> Figu
     return figure
 
 
+def speed_ups(table: pd.DataFrame) -> Figure:
+    """Return how many times as fast as unpruned networks are, bars by engine and batch size, a panel a criterion.
+
+    Parameters
+    ----------
+    table : DataFrame
+        criterion, engine, batch, speed_up and macs_ratio, drawn as the line that MACs promise.
+    """
+    criteria = table["criterion"].unique()
+    figure = Figure(figsize=(1.6 + 2.6 * len(criteria), 3.2), layout="constrained")
+    panels = figure.subplots(1, len(criteria), sharey=True, squeeze=False)[0]
+    for axes, criterion in zip(panels, criteria, strict=True):
+        rows = tables.of(table, criterion=criterion)
+        names = rows["engine"] + "\nbatch of " + rows["batch"].astype(str)
+        engines = pd.factorize(rows["engine"])[0]
+        bars = axes.bar(names, rows["speed_up"], color=[COLOURS[number] for number in engines], width=0.6)
+        axes.bar_label(bars, fmt="{:.2f}", fontsize=7)
+        axes.axhline(rows["macs_ratio"].iloc[0], color="black", linestyle="--", lw=1, label="MACs, times fewer")
+        axes.axhline(1, color="grey", linestyle=":", label="unpruned")
+        axes.tick_params(axis="x", labelsize=7)
+        axes.set_title(criterion)
+    panels[0].set_ylabel("times the speed of the unpruned network")
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
+    return figure
+
+
 def _curves(axes: Axes, table: pd.DataFrame, metric: str, phase: str, size: str) -> None:
     whole = tables.baseline(table)
     axes.axhline(whole[metric], color="grey", linestyle=":", label="unpruned")

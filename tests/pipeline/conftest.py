@@ -143,6 +143,7 @@ class Study:
             name: content
             for name, content in found.items()
             if not name.endswith(("latency.csv", "time.svg", "time.pdf", ".gitignore", "report.html"))
+            and not name.startswith("metrics/deployment/")
         }
 
 
@@ -234,6 +235,7 @@ SMALL = {
     "prototypes__threads": 1,
     "evaluate__latency__batch_sizes": [1],
     "evaluate__latency__seconds": 0.01,
+    "evaluate__onnx": "none",
 }
 
 
@@ -278,6 +280,7 @@ def complete(finished, of_all_workers):
     def make(folder):
         complete = copied(finished, folder)
         shutil.copy(ROOT / "dvc.yaml", complete.folder)
+        complete.edit(evaluate__onnx="first")
         complete.commit("every stage")
         ran = complete.repro()
         complete.commit("results")

@@ -79,7 +79,7 @@ def test_a_study_goes_on_on_slurm_with_the_numbers_it_has_here(on_slurm, tmp_pat
         study.edit(prune__steps=3)
     answer = on_slurm.run("dvc", "repro")
     of_chains = ["relevance", "prune", "evaluate"] * 2
-    assert rules(answer) == sorted([*of_chains, "latency", "compare", "statistics", "safety"])
+    assert rules(answer) == sorted([*of_chains, "latency", "deployment", "compare", "statistics", "safety"])
     assert any("lrp" in names for _, rule, names in SUBMITTED.findall(answer) if rule == "prune")
     here.repro(SNAKEMAKE_PROFILE="profiles/local")
     assert on_slurm.results() == here.results()

@@ -60,6 +60,35 @@ def test_accuracy_follows_from_the_published_predictions(finished):
     assert chosen["image_id"].is_unique
 
 
+def test_the_headline_is_the_end_of_each_criterions_chains(finished):
+    known = {name: json.loads(finished.read(f"metrics/{name}.json")) for name in ("headline", "baseline", "summary")}
+    assert set(known["headline"]["balanced_accuracy"]) == {"unpruned", "lrp", "weight"}
+    for name, balanced_accuracy in known["headline"]["balanced_accuracy"].items():
+        of_network = known["baseline"] if name == "unpruned" else known["summary"][name]
+        assert balanced_accuracy == of_network["balanced_accuracy"]
+        left = of_network["macs"] / known["baseline"]["macs"]
+        assert known["headline"]["macs_left"][name] == pytest.approx(left, abs=1e-6)
+    columns = finished.run("dvc", "exp", "show", "--csv").splitlines()[0].split(",")
+    assert columns[5:8] == [f"balanced_accuracy.{name}" for name in ("lrp", "unpruned", "weight")]
+
+
+def test_the_last_network_of_the_first_criterion_is_checked_and_timed_as_onnx(finished, complete):
+    assert pd.read_csv(finished.folder / "metrics/deployment/deployment.csv").empty
+    assert "No network was asked for" in finished.read("metrics/deployment/page.md")
+    table = pd.read_csv(complete.folder / "metrics/deployment/deployment.csv")
+    assert list(zip(table["criterion"], table["engine"], table["batch"], strict=True)) == [
+        ("lrp", "PyTorch", 1),
+        ("lrp", "onnxruntime", 1),
+    ]
+    sizes = [json.loads(complete.read(f"metrics/{name}.json")) for name in ("baseline", "summary")]
+    assert table["macs_ratio"].unique() == pytest.approx(sizes[0]["macs"] / sizes[1]["lrp"]["macs"], rel=1e-4)
+    predictions = pd.read_parquet(complete.folder / "metrics/predictions/lrp/seed0.parquet")
+    assert (table["images"] == predictions["image_id"].nunique()).all()
+    assert (table["identical"] == table["images"]).all() and (table["max_abs_difference"] < 1e-4).all()
+    assert (table[["milliseconds", "unpruned_milliseconds"]] > 0).all(axis=None)
+    assert (complete.folder / "metrics/deployment/deployment.svg").exists()
+
+
 def test_criteria_at_equal_size_lie_between_their_steps(finished):
     table = pd.read_csv(finished.folder / "metrics/pruning.csv")
     chain = table[
