@@ -109,7 +109,7 @@ def speed_ups(table: pd.DataFrame) -> Figure:
         criterion, engine, batch, speed_up and macs_ratio, drawn as the line that MACs promise.
     """
     criteria = table["criterion"].unique()
-    figure = Figure(figsize=(1.6 + 2.6 * len(criteria), 3.2), layout="constrained")
+    figure = Figure(figsize=(1.6 + 3 * len(criteria), 3.2), layout="constrained")
     panels = figure.subplots(1, len(criteria), sharey=True, squeeze=False)[0]
     for axes, criterion in zip(panels, criteria, strict=True):
         rows = tables.of(table, criterion=criterion)
@@ -120,6 +120,7 @@ def speed_ups(table: pd.DataFrame) -> Figure:
         axes.axhline(rows["macs_ratio"].iloc[0], color="black", linestyle="--", lw=1, label="MACs, times fewer")
         axes.axhline(1, color="grey", linestyle=":", label="unpruned")
         axes.tick_params(axis="x", labelsize=7)
+        axes.margins(y=0.1)
         axes.set_title(criterion)
     panels[0].set_ylabel("times the speed of the unpruned network")
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=2)

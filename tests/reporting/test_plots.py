@@ -34,3 +34,17 @@ def test_times_are_shares_of_the_unpruned_networks_and_stand_beside_macs(masked)
     (axes,) = plots.prototype_points(table, networks, {"trained": "ProtoPNet"}).axes
     assert line(axes, "lrp") == (pytest.approx([1.0, 0.5]), pytest.approx([0.9, 0.8]))
     assert line(axes, "ProtoPNet") == (pytest.approx([1.1]), pytest.approx([0.85]))
+
+
+def test_measured_speed_stands_beside_what_macs_promise():
+    table = pd.DataFrame(
+        [["lrp", "PyTorch", 1, 2.2, 2.5], ["lrp", "onnxruntime", 1, 3.4, 2.5], ["random", "PyTorch", 1, 1.5, 2.0]],
+        columns=["criterion", "engine", "batch", "speed_up", "macs_ratio"],
+    )
+    of_lrp, of_random = plots.speed_ups(table).axes
+    assert [bar.get_height() for bar in of_lrp.patches] == [2.2, 3.4]
+    assert [text.get_text() for text in of_lrp.get_xticklabels()] == ["PyTorch\nbatch of 1", "onnxruntime\nbatch of 1"]
+    assert [bar.get_height() for bar in of_random.patches] == [1.5]
+    for axes, promised in ((of_lrp, 2.5), (of_random, 2.0)):
+        assert set(line(axes, "MACs, times fewer")[1]) == {promised}
+        assert set(line(axes, "unpruned")[1]) == {1}
