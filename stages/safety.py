@@ -48,9 +48,10 @@ def main() -> None:
         }
         if identity.criterion == "baseline":
             unpruned[identity.seed] = probabilities
-            largest = np.bincount(labels).argmax()
-            always = safety.by_class(labels, np.eye(len(names))[[largest] * len(labels)], names)
-            of_majority.append(always.assign(criterion=f"always {names[largest]}", seed=identity.seed))
+            counts = np.bincount(labels, minlength=len(names))
+            largest = tables.largest(dict(zip(names, counts, strict=True)))
+            always = safety.by_class(labels, np.eye(len(names))[[names.index(largest)] * len(labels)], names)
+            of_majority.append(always.assign(criterion=f"always {largest}", seed=identity.seed))
         elif identity.phase == "finetuned":
             made["flips"] = safety.flips(images, names, unpruned[identity.seed], probabilities)
         for name, rows in made.items():

@@ -79,6 +79,11 @@ def splits(index: pd.DataFrame) -> str:
     return f"{', '.join(said)}; no group (an image, lesion, slide or patient) is in two splits."
 
 
+def largest(counts: dict[str, int]) -> str:
+    """Return the largest class; of several the first by name."""
+    return max(sorted(counts), key=counts.get)
+
+
 def majority(counts: dict[str, int]) -> pd.Series:
     """Return what always naming the largest class with the same certainty scores, named `always <class>`.
 
@@ -92,7 +97,8 @@ def majority(counts: dict[str, int]) -> pd.Series:
     Series
         accuracy, balanced_accuracy, macro_f1 (that of a class never named is 0), auroc, and recall_<class>.
     """
-    name, share = max(counts, key=counts.get), max(counts.values()) / sum(counts.values())
+    name = largest(counts)
+    share = counts[name] / sum(counts.values())
     f1 = 2 * share / (1 + share)
     scores = {"accuracy": share, "balanced_accuracy": 1 / len(counts), "macro_f1": f1 / len(counts), "auroc": 0.5}
     return pd.Series(scores | {f"recall_{other}": float(other == name) for other in counts}, name=f"always {name}")

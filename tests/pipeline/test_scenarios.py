@@ -223,6 +223,11 @@ def test_results_are_exported_with_what_made_them(whole):
     assert "the lowest filters of one layer alone removed" in page and "](results/small/sensitivity.svg)" in page
     assert rf"& {accuracy:.4f} &".encode() in exported["tables.tex"]
     assert "| always ankle-boot |  |  |  |  | 0.1000 | 0.1000 | 0.0182 | 0.5000 |" in page
+    assert set(re.findall(r"\| (always [^|]+?) \|", page)) == {"always ankle-boot"}
+    for table in page.split("\n\n"):  # of balanced accuracies and of classes, each
+        if re.match(r"\| criterion \|( t-shirt| \d+% \| \d)", table) and " (p " not in table:
+            assert "\n| always ankle-boot | " in table, table
+    assert "onnxruntime" in page and "](results/small/deployment.svg)" in page
     study.run("python", "-m", "stages.study", "overview")
     assert "| [small](docs/results-small.md) | fashion-mnist | resnet8 | 16 | 1 | absolute |" in study.read("README.md")
     for name in ("likeness", "another"):

@@ -44,6 +44,7 @@ def test_always_the_largest_class_is_scored_as_by_scikit_learn():
     assert scores["macro_f1"] == pytest.approx(metrics.f1_score(truth, named, average="macro", zero_division=0))
     recalls = metrics.recall_score(truth, named, labels=["mel", "nv", "bcc"], average=None)
     assert scores[["recall_mel", "recall_nv", "recall_bcc"]].tolist() == recalls.tolist()
+    assert tables.majority({"nv": 4, "bcc": 4, "mel": 1}).name == "always bcc"  # whatever their order
     said = tables.majority_in_words({"Mel": 6, "nv": 3})
     assert said == "Always Mel: accuracy 0.6667, balanced accuracy 0.5000."
 
