@@ -88,9 +88,10 @@ def lower_hurt_several(harm: pd.DataFrame, classes: int) -> list[str]:
 def decisive(layers: pd.DataFrame) -> str:
     """Return what conservation says of layers that decide more than others."""
     reported = layers[layers["reported"]]
+    others = f"; {len(layers) - len(reported)} are left out" if len(reported) < len(layers) else ""
     return (
         "**Some layers decide more than others**: relevance cannot say so. All of it arrives at each of the "
-        f"{reported['layer'].nunique()} layers reported, parallel branches together (at most "
+        f"{len(reported)} layers reported (each baseline's counted{others}), parallel branches together (at most "
         f"{reported['lost'].max():.1e} is lost, gained or spread over silent concepts on the way); what a network "
         "loses without filters of its lower or upper layers is asked by the stage `sensitivity`. As a claim on "
         "relevance it does not hold."
@@ -98,15 +99,21 @@ def decisive(layers: pd.DataFrame) -> str:
 
 
 def uniform(layers: pd.DataFrame) -> str:
-    """Return over which part of the concepts relevance is spread, in the lower and the upper third of the layers."""
-    reported = layers[layers["reported"]]
-    part = (reported["effective_concepts"] / reported["concepts"]).groupby(reported["seed"])
-    lower, upper = np.array([[third.mean() for third in outer_thirds(each.to_numpy())] for _, each in part]).T
+    """Return over which part of the concepts relevance is spread, in the lower and the upper third of the layers.
+
+    A third is that of all layers, its mean that of those reported; networks of which one has none are left out.
+    """
+    part = (layers["effective_concepts"] / layers["concepts"]).where(layers["reported"]).groupby(layers["seed"])
+    thirds = pd.DataFrame([[third.mean() for third in outer_thirds(each)] for _, each in part], columns=PARTS).dropna()
+    if thirds.empty:
+        return ""
+    lower, upper = thirds.to_numpy().T
+    where = f" of {len(thirds)} of {len(part)} networks" if len(thirds) < len(part) else ""
     return (
         f"**Lower layers are uniform**: relevance is spread over {lower.mean():.0%} of the concepts of the lower third "
-        f"of the layers (effective number by number), and over {upper.mean():.0%} of the upper third's; a difference "
-        f"of {100 * (lower - upper).mean():.0f} points{_over_seeds(100 * (lower - upper), '{:.0f}')}. "
-        f"{verdict(lower - upper)}"
+        f"of the layers (effective number by number; of those reported{where}), and over {upper.mean():.0%} of the "
+        f"upper third's; a difference of {100 * (lower - upper).mean():.0f} points"
+        f"{_over_seeds(100 * (lower - upper), '{:.0f}')}. {verdict(lower - upper)}"
     )
 
 

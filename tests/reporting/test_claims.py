@@ -22,13 +22,20 @@ def graph(*shares):
     return [{"above": ["l3", 1], "below": ["l1", n], "share": share} for n, share in enumerate(shares)]
 
 
-def test_spread_is_compared_between_the_outer_thirds_of_the_layers_reported(layers):
+def test_spread_is_compared_between_what_is_reported_of_the_outer_thirds_of_the_layers(layers):
     said = claims.uniform(layers)
-    assert "over 95% of the concepts of the lower third" in said  # 0.9 and 1.0
-    assert "over 25% of the upper third's" in said
-    assert "a difference of 70 points (70 to 70)" in said
+    assert "over 85% of the concepts of the lower third" in said  # 0.9 and 0.7, 1.0 and 0.8
+    assert "over 25% of the upper third's" in said  # 0.2, 0.3
+    assert "of those reported)" in said and "a difference of 60 points (60 to 60)" in said
     one = claims.uniform(layers[layers["seed"] == 0])
-    assert "over 90%" in one and "over 20%" in one and one.endswith("points. In this one network it holds.")
+    assert "over 80%" in one and "over 20%" in one and one.endswith("points. In this one network it holds.")
+    only_above = layers.assign(reported=layers["reported"] & ((layers["seed"] == 0) | (layers["layer"] > "l1")))
+    assert "of those reported of 1 of 2 networks)" in claims.uniform(only_above)
+    assert claims.uniform(only_above[only_above["seed"] == 1]) == ""
+
+
+def test_no_layer_is_left_out_of_those_that_are_all_reported(layers):
+    assert "of the 10 layers reported (each baseline's counted), par" in claims.decisive(layers[layers["reported"]])
 
 
 @pytest.mark.parametrize(
@@ -79,7 +86,8 @@ def test_the_region_is_told_where_a_layer_could(layers):
 def test_no_layer_decides_by_relevance(layers):
     said = claims.sentences(layers, {0: {"cat": graph(0.5)}})
     assert len(said) == 4
-    assert "at each of the 5 layers reported, parallel branches together (at most 5.0e-06 is" in said[0]
+    counted = "at each of the 10 layers reported (each baseline's counted; 2 are left out), parallel branches together"
+    assert f"{counted} (at most 5.0e-06 is" in said[0]
 
 
 def test_upper_layers_decide_where_less_of_them_can_go():
