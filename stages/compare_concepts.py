@@ -41,7 +41,7 @@ def main() -> None:
     for name, rows in written.items():
         with replacing(arguments.folder / f"{name}.csv") as temporary:
             rows.to_csv(temporary, index=False, float_format="%.6g")
-    plots.save(plots.concept_changes(changes), arguments.folder / "changes.svg")
+    plots.save(plots.concept_changes(changes, list(layers["layer"].unique())), arguments.folder / "changes.svg")
     with replacing(arguments.folder / "page.md") as temporary:
         temporary.write_text(page(atlas, layers, changes, fates, claims.sentences(layers, graphs)))
 

@@ -413,21 +413,23 @@ def prototype_points(pruning: pd.DataFrame, rows: pd.DataFrame, words: dict[str,
     return figure
 
 
-def concept_changes(changes: pd.DataFrame) -> Figure:
+def concept_changes(changes: pd.DataFrame, layers: list[str]) -> Figure:
     """Return what became of the relevance of each layer's concepts, stacked bars of all layers, a panel a criterion.
 
     Parameters
     ----------
     changes : DataFrame
         criterion, seed, layer, share_kept, share_moved, share_lost.
+    layers : list of str
+        All layers, in the network's order; those without changes are left out.
     """
     criteria = changes["criterion"].unique()
-    layers = list(changes["layer"].unique())
+    layers = [layer for layer in layers if layer in set(changes["layer"])]
     columns = min(len(criteria), 3) or 1
     rows = -(-len(criteria) // columns) or 1
     figure = Figure(figsize=(3.6 * columns, 0.4 + rows * (0.9 + 0.16 * len(layers))), layout="constrained")
     panels = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True).flat
-    for axes, criterion in zip(panels, criteria, strict=False):
+    for criterion, axes in zip(criteria, panels, strict=False):  # in this order, else zip takes a panel too many
         means = (
             changes[changes["criterion"] == criterion]
             .groupby("layer")[["share_kept", "share_moved", "share_lost"]]
@@ -440,6 +442,7 @@ def concept_changes(changes: pd.DataFrame) -> Figure:
             left += width
         axes.set(title=criterion, xlabel="per cent of the relevance", xlim=(0, 100))
         axes.tick_params(axis="y", labelsize=6)
+        axes.tick_params(axis="x", labelbottom=True)  # also above a hidden panel
     for axes in panels:
         axes.set_visible(False)
     if len(criteria):
