@@ -48,3 +48,14 @@ def test_measured_speed_stands_beside_what_macs_promise():
     for axes, promised in ((of_lrp, 2.5), (of_random, 2.0)):
         assert set(line(axes, "MACs, times fewer")[1]) == {promised}
         assert set(line(axes, "unpruned")[1]) == {1}
+
+
+def test_the_fate_of_concepts_is_drawn_in_the_networks_order_and_no_panel_is_empty():
+    rows = [["lrp", 0, "last"], ["lrp", 1, "first"], ["lrp", 1, "last"], ["crp", 0, "last"], ["taylor", 0, "last"]]
+    changes = pd.DataFrame([*rows, ["random", 1, "last"]], columns=["criterion", "seed", "layer"])
+    changes = changes.assign(share_kept=[0.4, 0.9, 0.6, 0.1, 0.2, 0.3], share_moved=0.0, share_lost=0.1)
+    figure = plots.concept_changes(changes, ["first", "left out", "last"])
+    shown = [axes for axes in figure.axes if axes.get_visible()]
+    assert [axes.get_title() for axes in shown] == ["lrp", "crp", "taylor", "random"]
+    kept = [[bar.get_width() for bar in axes.containers[0]] for axes in shown]
+    assert kept == [pytest.approx(each) for each in ([90, 50], [0, 10], [0, 20], [0, 30])]
