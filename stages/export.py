@@ -17,6 +17,7 @@ from stages.errors import InputError, naming
 from stages.files import replacing, write_json
 from stages.networks import checkpoint
 from stages.params import load
+from stages.reporting.deployment import agreement_in_words
 
 TOLERANCE = 1e-3  # of logits; float32 sums in another order differ by less
 
@@ -40,10 +41,7 @@ def main() -> None:
                 f"than {TOLERANCE:g}; not written"
             )
     write_json(arguments.onnx.with_name(f"{arguments.onnx.name}.json"), found)
-    print(
-        f"{arguments.onnx}: {found['identical']} of {found['images']} test images are classed as by PyTorch, logits "
-        f"differ by at most {found['max_abs_difference']:.1e}; {found['macs_ratio']:.2f} times fewer MACs than unpruned"
-    )
+    print(f"{arguments.onnx}: {agreement_in_words(found)}; {found['macs_ratio']:.2f} times fewer MACs than unpruned")
     for row in found["times"]:
         print(
             f"  {row['engine']}, batch of {row['batch']}: {row['milliseconds']:.2f} ms, "

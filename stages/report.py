@@ -43,7 +43,10 @@ def main() -> None:
     sections = {
         "The result": _result(metrics, table, majority, levels, pairs, few_pairs),
         "Criteria at equal size": _equal_size(metrics, levels, pairs, areas, majority),
-        "Each layer alone": _each_layer(metrics / "sensitivity"),
+        "Each layer alone": _asked(
+            metrics / "sensitivity/sensitivity.svg",
+            "Accuracy (validation) without the lowest filters of one layer alone, by the part of them removed.",
+        ),
         "With few images": [
             page.markdown("The same cuts where k images of each class are all there is, for scores and tuning."),
             page.figure(metrics / "few_shot/few_shot.svg", "Balanced accuracy where few images are all there is."),
@@ -69,7 +72,10 @@ def main() -> None:
             page.markdown("Size, and milliseconds a forward pass, at the last step, beside what MACs promise:"),
             page.markdown(tables.latency_markdown(table, _read(metrics / "latency.csv"))),
         ],
-        "Deployment": _deployment(metrics / "deployment"),
+        "Deployment": _asked(
+            metrics / "deployment/deployment.svg",
+            "Speed of the last networks against that of the unpruned one, measured, and what MACs promise.",
+        ),
         "Training of the unpruned networks": [
             page.figure(metrics / "plots/training.svg", "Loss and validation accuracy by epoch."),
         ],
@@ -141,20 +147,10 @@ def _folded(title: str, texts: list[str]) -> list[str]:
     return [page.folded(title, page.markdown("\n\n".join(texts)))] if texts else []
 
 
-def _each_layer(folder: Path) -> list[str]:
-    blocks = [_page(folder / "page.md")]
-    if (folder / "sensitivity.svg").exists():
-        caption = "Accuracy (validation) without the lowest filters of one layer alone, by the part of them removed."
-        blocks.insert(0, page.figure(folder / "sensitivity.svg", caption))
-    return blocks
-
-
-def _deployment(folder: Path) -> list[str]:
-    blocks = [_page(folder / "page.md")]
-    if (folder / "deployment.svg").exists():
-        caption = "Speed of the last networks against that of the unpruned one, measured, and what MACs promise."
-        blocks.insert(0, page.figure(folder / "deployment.svg", caption))
-    return blocks
+def _asked(figure: Path, caption: str) -> list[str]:
+    """Return the page beside a figure, after the figure where it was asked for."""
+    shown = [page.figure(figure, caption)] if figure.exists() else []
+    return [*shown, _page(figure.with_name("page.md"))]
 
 
 def _safety(metrics: Path, table: pd.DataFrame, majority: pd.Series) -> list[str]:

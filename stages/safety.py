@@ -35,7 +35,7 @@ def main() -> None:
         index = pd.read_csv(arguments.data / "index.csv").set_index("image_id")
         pictures = np.load(arguments.data / "images.npy", mmap_mode="r")
     names = predictions.classes(arguments.predictions[0])
-    found, unpruned, of_majority = defaultdict(list), {}, []
+    found, unpruned = defaultdict(list), {}
     for identity, images, probabilities in predictions.each(arguments.predictions):
         labels, predicted = images["label"].to_numpy(), probabilities.argmax(axis=1)
         subgroups = index.loc[images["image_id"]].drop(columns=OWN, errors="ignore").reset_index(drop=True)
@@ -48,10 +48,6 @@ def main() -> None:
         }
         if identity.criterion == "baseline":
             unpruned[identity.seed] = probabilities
-            counts = np.bincount(labels, minlength=len(names))
-            largest = tables.largest(dict(zip(names, counts, strict=True)))
-            always = safety.by_class(labels, np.eye(len(names))[[names.index(largest)] * len(labels)], names)
-            of_majority.append(always.assign(criterion=f"always {largest}", seed=identity.seed))
         elif identity.phase == "finetuned":
             made["flips"] = safety.flips(images, names, unpruned[identity.seed], probabilities)
         for name, rows in made.items():
@@ -60,7 +56,10 @@ def main() -> None:
             found[name].append(rows)
     made = {name: pd.concat(parts, ignore_index=True) for name, parts in found.items()}
     of_subgroups = ["subgroup", "value"]
-    count, classes = len(made["classes"]), pd.concat([made["classes"], *of_majority], ignore_index=True)
+    largest = tables.largest(dict(zip(names, np.bincount(labels, minlength=len(names)), strict=True)))
+    always = safety.by_class(labels, np.eye(len(names))[[names.index(largest)] * len(labels)], names)
+    always = [always.assign(criterion=f"always {largest}", seed=seed) for seed in unpruned]
+    count, classes = len(made["classes"]), pd.concat([made["classes"], *always], ignore_index=True)
     classes = safety.with_change(classes, ["class"], safety.MEASURES)
     made["classes"], always = classes[:count], classes[count:]
     made["subgroups"] = safety.with_change(made["subgroups"], of_subgroups, ["accuracy", "balanced_accuracy"])
