@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import time
 
 import numpy as np
 import onnxruntime
@@ -10,6 +11,7 @@ import torch
 
 from stages import as_onnx
 from stages.networks import checkpoint
+from stages.params.measuring import Latency
 from stages.pruning import masking, surgery
 from tests.conftest import in_process, protopnet
 
@@ -72,6 +74,21 @@ def test_another_network_is_told_apart(build, architecture, prepared, tmp_path):
     found = as_onnx.agreement(other, tmp_path / "one.onnx", batches)
     assert found["identical"] < found["images"]
     assert found["max_abs_difference"] > 1e-3
+
+
+def test_a_network_is_as_many_times_as_fast_as_the_unpruned_one_takes_its_time(build, architecture, tmp_path):
+    class Slower(torch.nn.Module):
+        def forward(self, images):
+            time.sleep(0.05)
+            return network(images)
+
+    network = as_onnx.Deployed(build("resnet8", image_size=16), architecture).eval()
+    as_onnx.write(network, 16, file := tmp_path / "network.onnx")
+    settings = Latency(batch_sizes=[1], seconds=0.02, threads=1)
+    in_torch, in_onnx = as_onnx.speeds(network, Slower().eval(), file, file, 16, settings)
+    assert in_torch["unpruned_milliseconds"] > 50 and in_torch["speed_up"] > 2
+    assert in_torch["images_per_second"] == pytest.approx(1000 / in_torch["milliseconds"])
+    assert in_onnx["speed_up"] < in_torch["speed_up"]
 
 
 @pytest.mark.slow
