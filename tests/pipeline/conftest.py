@@ -2,6 +2,7 @@
 
 import contextlib
 import fcntl
+import hashlib
 import json
 import os
 import re
@@ -15,9 +16,11 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
+from stages.files import sha256
 from tests.pipeline.cluster import Cluster
 
 ROOT = Path(__file__).resolve().parents[2]
+A_DAY = 24 * 60 * 60
 JOB = re.compile(
     r"^\S+ (prepare(?=:)|(?:train|relevance|prune|evaluate):? (?:\w+ )?seed \d+(?: step \d+)?"
     r"|few_shot \w+ seed \d+ with \d+)",
@@ -168,20 +171,25 @@ def evaluated(*criteria, seed=0):
     return {f"evaluate {criterion} seed {seed}" for criterion in criteria}
 
 
-def clone_of_the_project(folder):
-    """Copy what git tracks or would track, and make it a repository.
-
-    Stages that are like others but take their time are left out; `complete` has them.
-    """
-    folder.mkdir(parents=True)
+def sources():
+    """Return the files of a study of which nothing has run: what git tracks or would track, but results and docs."""
     names = subprocess.run(
         ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
         cwd=ROOT, capture_output=True, text=True, check=True,
     ).stdout  # fmt: skip
-    for name in filter(None, names.split("\0")):
-        if (ROOT / name).exists() and not name.startswith(("metrics/", "docs/", "dvc.lock")):
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(ROOT / name, folder / name)
+    names = [name for name in names.split("\0") if name and not name.startswith(("metrics/", "docs/", "dvc.lock"))]
+    return sorted(name for name in names if (ROOT / name).exists())
+
+
+def clone_of_the_project(folder):
+    """Copy the sources, and make them a repository.
+
+    Stages that are like others but take their time are left out; `complete` has them.
+    """
+    folder.mkdir(parents=True)
+    for name in sources():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(ROOT / name, folder / name)
     (folder / "metrics").mkdir(exist_ok=True)
     shutil.copy2(ROOT / "metrics" / ".gitignore", folder / "metrics")
     definition = YAML().load((folder / "dvc.yaml").read_text())
@@ -240,25 +248,33 @@ SMALL = {
 
 
 def made_once(folder, make):
-    """Return a study and the jobs that made it: made in `folder` by the first of pytest's workers that needs it."""
+    """Return a study and the jobs that made it: made in `folder` by the first process that needs it."""
     study, ran = Study(folder / "a study"), folder / "ran.json"
-    folder.mkdir(exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
     with (folder / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not ran.exists():
+            shutil.rmtree(study.folder, ignore_errors=True)  # whoever made it was killed
             ran.write_text(json.dumps(sorted(make(study.folder))))
     return study, set(json.loads(ran.read_text()))
 
 
 @pytest.fixture(scope="session")
-def of_all_workers(tmp_path_factory, worker_id):
-    """Return a folder that pytest's workers share."""
+def made(tmp_path_factory, worker_id):
+    """Return a folder for studies of these sources, each made by one worker in one of several runs of pytest."""
     own = tmp_path_factory.getbasetemp()
-    return own if worker_id == "master" else own.parent
+    folder = (own if worker_id == "master" else own.parent).with_name("studies")
+    for other in folder.glob("*"):
+        if other.stat().st_mtime < time.time() - A_DAY:
+            shutil.rmtree(other, ignore_errors=True)
+    folder /= hashlib.sha256("".join(name + sha256(ROOT / name) for name in sources()).encode()).hexdigest()[:16]
+    folder.mkdir(parents=True, exist_ok=True)
+    os.utime(folder)
+    return folder
 
 
 @pytest.fixture(scope="session")
-def finished(of_all_workers):
+def finished(made):
     """Return a finished study, committed; not to be changed."""
 
     def make(folder):
@@ -269,12 +285,12 @@ def finished(of_all_workers):
         study.commit("results")
         return ran
 
-    study, study.first_jobs = made_once(of_all_workers / "finished", make)
+    study, study.first_jobs = made_once(made / "finished", make)
     return study
 
 
 @pytest.fixture(scope="session")
-def complete(finished, of_all_workers):
+def complete(finished, made):
     """Return a finished study of every stage, committed; not to be changed."""
 
     def make(folder):
@@ -286,7 +302,7 @@ def complete(finished, of_all_workers):
         complete.commit("results")
         return ran
 
-    study, study.added_jobs = made_once(of_all_workers / "complete", make)
+    study, study.added_jobs = made_once(made / "complete", make)
     return study
 
 
