@@ -8,7 +8,7 @@ export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 READY := $(VENV)/.ready
 ASSISTANT := $(VENV)/.assistant
 
-.PHONY: help env run status test test-slow reliability audit lint lock clean toy curves app papers results-toy bench-assistant bench-concepts bench-data bench-deployment bench-jobs bench-planning bench-prototypes bench-relevance bench-scheduling
+.PHONY: help env run status test test-slow reliability audit lint lock clean toy curves app papers results-toy bench-assistant bench-concepts bench-data bench-deployment bench-formats bench-jobs bench-planning bench-prototypes bench-relevance bench-scheduling
 
 help:  ## list the targets
 	@grep -hE '^[a-z%-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z%-]+):[^#]*## /\1\t/' | expand -t 18
@@ -88,6 +88,9 @@ bench-data: $(READY)  ## preparing data against a bare loop, loading them agains
 
 bench-deployment: $(READY)  ## a network of half the MACs against the whole: ONNX, PyTorch, training (3 minutes)
 	@python -m benchmarks.deployment
+
+bench-formats: $(READY)  ## channels_last against contiguous: forward passes, scoring, training (4 minutes)
+	@python -m benchmarks.formats
 
 bench-planning: $(READY)  ## Snakemake's plan of studies of 1,000 and 10,000 jobs (2 minutes)
 	@python -m benchmarks.planning

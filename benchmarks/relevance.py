@@ -7,7 +7,6 @@ STUDY_PRECISION (32-true, bf16-mixed) choose how.
 
 import copy
 import multiprocessing
-import os
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
@@ -22,12 +21,11 @@ from zennit.rules import AlphaBeta
 from zennit.torchvision import ResNetCanonizer, VGGCanonizer
 from zennit.types import Linear
 
-from benchmarks.timing import machine, medians, use_threads
+from benchmarks.timing import machine, medians, precision, use_threads
 from stages import command, device
 from stages.attribution.canonical import canonical
 from stages.attribution.composites import ByGraph, Rules
 from stages.attribution.filters import at_outputs, from_class, reduce
-from stages.errors import InputError
 from stages.files import write_json
 from stages.networks.architectures import scored_layers
 
@@ -38,7 +36,6 @@ THEIRS = {
 }
 NETWORKS = [("resnet18", 64, 32), ("vgg16_bn", 64, 16), ("resnet18", 224, 8), ("vgg16_bn", 224, 4)]
 CASES = [(composite, *network) for composite in THEIRS for network in NETWORKS]
-PRECISION = os.environ.get("STUDY_PRECISION", "32-true")
 
 
 def prepare(composite: str, name: str, pixels: int, batch: int) -> dict[str, Callable[[], object]]:
@@ -55,7 +52,7 @@ def prepare(composite: str, name: str, pixels: int, batch: int) -> dict[str, Cal
     (VGGCanonizer() if name.startswith("vgg") else ResNetCanonizer()).apply(theirs)
 
     def autocast() -> torch.autocast:
-        return torch.autocast(where.type, torch.bfloat16, enabled=PRECISION == "bf16-mixed")
+        return torch.autocast(where.type, torch.bfloat16, enabled=precision() == "bf16-mixed")
 
     def training() -> None:
         network.train()
@@ -110,8 +107,6 @@ def peak(case: tuple[str, str, int, int], which: str) -> int:
 
 def main() -> None:
     """Run the benchmark."""
-    if PRECISION not in ("32-true", "bf16-mixed"):
-        raise InputError(f"STUDY_PRECISION: {PRECISION!r} is none of 32-true, bf16-mixed")
     threads = use_threads()
     rows = []
     for case in CASES:
@@ -126,7 +121,7 @@ def main() -> None:
             text = "{}: {} at {} px, batch of {}".format(*case)
             row = {"case": text, "ours_s": median["ours"], "peer": peer, "peer_s": median[peer]}
             row |= {"ratio": median["ours"] / median[peer], "ours_bytes": memory["ours"], "peer_bytes": memory[peer]}
-            row |= {"runs": RUNS, "precision": PRECISION, "threads": threads, "machine": machine()}
+            row |= {"runs": RUNS, "precision": precision(), "threads": threads, "machine": machine()}
             rows.append(row | {"torch": version("torch"), "zennit": version("zennit")})
             print(
                 f"{text}: {row['ratio']:.2f} of the time and {memory['ours'] / memory[peer]:.2f} of the memory of "

@@ -9,6 +9,7 @@ from collections.abc import Callable
 import torch
 
 from stages import device
+from stages.errors import InputError
 
 
 def medians(runs: dict[str, Callable[[], object]], count: int) -> dict[str, float]:
@@ -30,6 +31,20 @@ def use_threads() -> int:
     threads = min(2, os.cpu_count() or 1)
     torch.set_num_threads(threads)
     return threads
+
+
+def precision() -> str:
+    """Return the STUDY_PRECISION that is asked for.
+
+    Raises
+    ------
+    InputError
+        There is no such precision.
+    """
+    asked = os.environ.get("STUDY_PRECISION", "32-true")
+    if asked not in ("32-true", "bf16-mixed"):
+        raise InputError(f"STUDY_PRECISION: {asked!r} is none of 32-true, bf16-mixed")
+    return asked
 
 
 def machine() -> str:

@@ -88,7 +88,6 @@ class Training(Section):
     augment: Augment
     balance: Balance
     precision: Literal["32-true", "bf16-mixed"]
-    channels_last: bool
     threads: Positive
 
 
@@ -99,8 +98,9 @@ class FineTuning(Training):
 
 
 class Train(Training):
-    """The baseline: trained, or taken from `checkpoint`."""
+    """The baseline: trained, or taken from `checkpoint`. Its memory format is that of all networks made of it."""
 
+    channels_last: bool
     checkpoint: Annotated[Checkpoint | None, BeforeValidator(refuse_bare_path)]
 
 
