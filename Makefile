@@ -8,7 +8,7 @@ export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 READY := $(VENV)/.ready
 ASSISTANT := $(VENV)/.assistant
 
-.PHONY: help env run status test test-slow reliability audit lint lock clean toy curves app papers results-toy bench-assistant bench-concepts bench-data bench-deployment bench-formats bench-jobs bench-planning bench-prototypes bench-relevance bench-scheduling
+.PHONY: help env run status test test-slow reliability audit lint lock clean toy curves app papers results-toy bench-assistant bench-concepts bench-data bench-deployment bench-formats bench-jobs bench-planning bench-prototypes bench-relevance bench-scheduling bench-taps
 
 help:  ## list the targets
 	@grep -hE '^[a-z%-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z%-]+):[^#]*## /\1\t/' | expand -t 18
@@ -100,6 +100,9 @@ bench-prototypes: $(READY)  ## a forward pass of a ProtoPNet against its backbon
 
 bench-scheduling: $(READY)  ## what a step costs beside its work: here, on SLURM, and in groups (7 minutes, SLURM)
 	@python -m benchmarks.scheduling
+
+bench-taps: $(READY)  ## a training step without the weights that meet nothing but padding (1 minute)
+	@python -m benchmarks.taps
 
 bench-relevance: $(READY)  ## relevance against a training step and zennit's composites (10 minutes)
 	@python -m benchmarks.relevance

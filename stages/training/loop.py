@@ -24,7 +24,7 @@ from stages.errors import InputError
 from stages.networks import sharing
 from stages.networks.checkpoint import Architecture
 from stages.params.training import Distillation, Training
-from stages.training import balance, optimisers, resume
+from stages.training import balance, optimisers, resume, taps
 from stages.training.augment import Draws, augment
 from stages.training.loss import loss
 from stages.training.validation import chosen, row_of_untrained, validate
@@ -140,27 +140,28 @@ def fit(
         order = rows[drawn.numpy()]
         model.train()
         loss_sum = correct = seen = 0
-        for step in range(steps):
-            images, labels = data.batch(order[step * size : (step + 1) * size][own.numpy()])
-            images = augment(images.to(device), settings.augment, Draws(size, own))
-            labels = labels.to(device)
-            images, targets = (part[ahead:] for part in mix(images, labels)) if mix else (images, labels)
-            batch = architecture.normalise(images)
-            with _own_randomness(fabric, seed, epoch, step):
-                found = model(batch)
-            logits, more = costs(found, targets) if costs else (found, 0.0)
-            cost = loss(logits.float(), targets, taught_by(batch), distillation, weights, settings.label_smoothing)
-            cost = cost + more
-            fabric_optimiser.zero_grad()
-            fabric.backward(cost)
-            fabric_optimiser.step()
-            schedule.step()
-            if averaged:
-                averaged.update_parameters(trained)
-            loss_sum += cost.item() * len(batch)
-            of_class = targets.argmax(1) if mix else labels
-            correct += (logits.argmax(1) == of_class).sum().item()
-            seen += len(batch)
+        with taps.used_alone(trained):
+            for step in range(steps):
+                images, labels = data.batch(order[step * size : (step + 1) * size][own.numpy()])
+                images = augment(images.to(device), settings.augment, Draws(size, own))
+                labels = labels.to(device)
+                images, targets = (part[ahead:] for part in mix(images, labels)) if mix else (images, labels)
+                batch = architecture.normalise(images)
+                with _own_randomness(fabric, seed, epoch, step):
+                    found = model(batch)
+                logits, more = costs(found, targets) if costs else (found, 0.0)
+                cost = loss(logits.float(), targets, taught_by(batch), distillation, weights, settings.label_smoothing)
+                cost = cost + more
+                fabric_optimiser.zero_grad()
+                fabric.backward(cost)
+                fabric_optimiser.step()
+                schedule.step()
+                if averaged:
+                    averaged.update_parameters(trained)
+                loss_sum += cost.item() * len(batch)
+                of_class = targets.argmax(1) if mix else labels
+                correct += (logits.argmax(1) == of_class).sum().item()
+                seen += len(batch)
         sums = torch.tensor([loss_sum, correct, seen], dtype=torch.float64)
         loss_sum, correct, seen = sharing.total(sums, fabric).tolist()
         sharing.take_buffers_of_first(kept.eval(), fabric)

@@ -10,6 +10,7 @@ from stages.datasets.store import Prepared
 from stages.networks.checkpoint import Architecture
 from stages.params.measuring import FewShot
 from stages.params.training import Augment
+from stages.training import taps
 from stages.training.augment import augment
 from stages.training.loss import loss
 
@@ -45,24 +46,25 @@ def tune(
         The loss is not finite: the learning rate is too high.
     """
     torch.manual_seed(seed)
-    optimiser = torch.optim.SGD(network.parameters(), settings.learning_rate, momentum=0.9, nesterov=True)
+    optimiser = torch.optim.SGD(network.parameters(), settings.learning_rate, momentum=0.9, nesterov=True, fused=True)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, max(1, settings.updates))
     device = next(network.parameters()).device
     order = rows[:0]
     size = min(settings.batch_size, len(rows))
-    for _ in range(settings.updates):
-        if len(order) < size:
-            order = rows[torch.randperm(len(rows)).numpy()]
-        images, labels = (part.to(device) for part in data.batch(order[:size]))
-        order = order[size:]
-        batch = architecture.normalise(augment(images, changes))
-        with torch.no_grad():
-            taught = teacher(batch) if settings.distillation else None
-        cost = loss(network(batch), labels, taught, settings.distillation)
-        if not math.isfinite(cost.item()):
-            raise ValueError(f"few_shot.learning_rate: {settings.learning_rate:g} let the tuning diverge; lower it")
-        optimiser.zero_grad()
-        cost.backward()
-        nn.utils.clip_grad_norm_(network.parameters(), LARGEST)
-        optimiser.step()
-        schedule.step()
+    with taps.used_alone(network):
+        for _ in range(settings.updates):
+            if len(order) < size:
+                order = rows[torch.randperm(len(rows)).numpy()]
+            images, labels = (part.to(device) for part in data.batch(order[:size]))
+            order = order[size:]
+            batch = architecture.normalise(augment(images, changes))
+            with torch.no_grad():
+                taught = teacher(batch) if settings.distillation else None
+            cost = loss(network(batch), labels, taught, settings.distillation)
+            if not math.isfinite(cost.item()):
+                raise ValueError(f"few_shot.learning_rate: {settings.learning_rate:g} let the tuning diverge; lower it")
+            optimiser.zero_grad()
+            cost.backward()
+            nn.utils.clip_grad_norm_(network.parameters(), LARGEST)
+            optimiser.step()
+            schedule.step()
