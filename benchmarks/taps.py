@@ -27,8 +27,8 @@ def main() -> None:
     rows = []
     for name, pixels, batch in CASES:
         torch.manual_seed(0)
-        network = build(name, "imagenet", CLASSES, pixels).to(where, memory_format=torch.channels_last).train()
-        images = torch.rand(batch, 3, pixels, pixels, device=where).to(memory_format=torch.channels_last)
+        network = build(name, "imagenet", CLASSES, pixels).to(where).train()
+        images = torch.rand(batch, 3, pixels, pixels, device=where)
         labels = torch.arange(batch, device=where) % CLASSES
 
         def step(network=network, images=images, labels=labels) -> None:

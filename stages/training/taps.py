@@ -1,4 +1,4 @@
-"""Convolutions of maps smaller than their kernels: weights that meet nothing but padding are left out of the work."""
+"""Convolutions without what meets nothing: weights that see padding alone, and pixels that no weight sees."""
 
 from __future__ import annotations
 
@@ -19,6 +19,10 @@ def used_alone(network: nn.Module) -> Iterator[None]:
     multiplied with zeros, and their gradient is zero. At 32 pixels the last stage of a ResNet has such maps, and most
     of its weights: `make bench-taps` measures what that costs. What is computed is the same, up to rounding; weight
     decay reaches all weights, as before.
+
+    A kernel of one weight with a stride is given the pixels that it sees. With a stride, and fewer input channels than
+    a register holds, oneDNN's gradient of such weights writes beyond its memory in the format channels_last
+    (https://github.com/uxlfoundation/oneDNN/issues/6035, torch 2.14.1): pruned networks have such layers.
     """
     convolutions = [each for each in network.modules() if isinstance(each, nn.Conv2d) and _is_padded_with_zeros(each)]
     for convolution in convolutions:
@@ -60,13 +64,14 @@ def used(size: int, kernel: int, stride: int, padding: int, dilation: int) -> tu
 
 
 def _forward(convolution: nn.Conv2d, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
-    sides = zip(
-        x.shape[2:], weight.shape[2:], convolution.stride, convolution.padding, convolution.dilation, strict=True
-    )
+    stride, padding, dilation = convolution.stride, convolution.padding, convolution.dilation
+    sides = zip(x.shape[2:], weight.shape[2:], stride, padding, dilation, strict=True)
     (top, bottom, down), (left, right, across) = (used(*side) for side in sides)
     if (bottom - top, right - left) != weight.shape[2:]:
         weight = weight[:, :, top:bottom, left:right]
-    return conv2d(x, weight, bias, convolution.stride, (down, across), convolution.dilation, convolution.groups)
+    if weight.shape[2:] == (1, 1) and (down, across) == (0, 0):
+        x, stride = x[:, :, :: stride[0], :: stride[1]], (1, 1)
+    return conv2d(x, weight, bias, stride, (down, across), dilation, convolution.groups)
 
 
 def _is_padded_with_zeros(convolution: nn.Conv2d) -> bool:

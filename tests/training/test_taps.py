@@ -1,4 +1,6 @@
 import itertools
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -61,3 +63,26 @@ def test_padding_that_is_no_zeros_is_left_alone():
     x = torch.randn(1, 2, 1, 1)
     with taps.used_alone(layer):
         assert torch.equal(layer(x), nn.functional.conv2d(x.expand(1, 2, 3, 3), layer.weight, layer.bias))
+
+
+STRIDED = """
+import torch
+from torch import nn
+from stages.training import taps
+
+torch.manual_seed(0)
+layer = nn.Conv2d(4, 24, 1, 2, bias=False)
+x, by_hand = torch.randn(32, 4, 16, 16), torch.randn(32, 24, 8, 8)
+(wanted,) = torch.autograd.grad((layer(x) * by_hand).sum(), layer.parameters())
+layer.to(memory_format=torch.channels_last)
+for _ in range(20):
+    with taps.used_alone(layer):
+        answer = layer(x.contiguous(memory_format=torch.channels_last))
+    (found,) = torch.autograd.grad((answer * by_hand).sum(), layer.parameters())
+    assert torch.allclose(found, wanted, rtol=1e-4, atol=1e-3), (found - wanted).abs().max()
+"""
+
+
+def test_the_gradient_of_few_channels_with_a_stride_is_right_in_both_memory_formats():
+    """In a process of its own: without `taps`, oneDNN destroys its memory."""
+    subprocess.run([sys.executable, "-c", STRIDED], check=True, timeout=120)
