@@ -49,7 +49,8 @@ def _winner(share: float, levels: pd.DataFrame, pairs: pd.DataFrame) -> str:
     level = [name for name in others["criterion"] if name not in set(behind)]
     if len(others):
         said.append(
-            f"Clearly behind it, of these networks (corrected p < {equal_size.LEVEL}): {', '.join(behind) or 'none'}; "
+            f"Clearly behind {first['criterion']}, of these networks (corrected p < {equal_size.LEVEL}): "
+            f"{', '.join(behind) or 'none'}; "
             f"not to be told apart from it: {', '.join(level) or 'none'}."
         )
     return " ".join(said)

@@ -33,7 +33,7 @@ def test_the_winner_is_named_at_half_of_the_macs_and_at_the_least_that_all_reach
     assert half.startswith("After fine-tuning, where 50% of the MACs is left, lrp has the highest balanced accuracy")
     assert "(corrected p < 0.05): weight; not to be told apart from it: none." in half
     assert least.startswith("After fine-tuning, where 40% of the MACs is left, weight has the highest")
-    assert "LRP has 0.6000, -0.0500 against that." in least
+    assert "LRP has 0.6000, -0.0500 against that. Clearly behind weight, of these networks" in least
 
 
 def test_where_half_is_not_reached_by_all_the_winner_is_named_at_the_smallest_size_that_is():
