@@ -41,7 +41,7 @@ run: $(READY)  ## the whole study of params.yaml, then its table and where the p
 status: $(READY)  ## what is done, and what would run
 	@python -m stages.study status
 
-test: $(ASSISTANT)  ## every test but the slow ones (14 to 22 minutes)
+test: $(ASSISTANT)  ## every test but the slow ones (12 to 20 minutes)
 	@OMP_NUM_THREADS=1 pytest -n 2 --dist loadfile --ignore tests/pipeline
 	@pytest -n 2 tests/pipeline
 

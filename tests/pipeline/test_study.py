@@ -72,6 +72,7 @@ def test_the_headline_is_the_end_of_each_criterions_chains(finished):
     assert columns[5:8] == [f"balanced_accuracy.{name}" for name in ("lrp", "unpruned", "weight")]
 
 
+@pytest.mark.slow
 def test_the_last_network_of_the_first_criterion_is_checked_and_timed_as_onnx(finished, complete):
     assert pd.read_csv(finished.folder / "metrics/deployment/deployment.csv").empty
     assert "No network was asked for" in finished.read("metrics/deployment/page.md")
