@@ -12,6 +12,7 @@ from ruamel.yaml import YAML
 from stages.datasets import store
 from stages.networks import checkpoint
 from stages.networks.size import measure
+from stages.training import taps
 from tests.conftest import ROOT, in_process
 
 
@@ -87,3 +88,10 @@ def test_a_learning_rate_that_is_too_high_is_said_in_one_line(few_shot, prepared
     said = few_shot(prepared_folder, "weight", 2, status=2, learning_rate=1e30)
     assert said.splitlines()[0].endswith("few_shot.learning_rate: 1e+30 let the tuning diverge; lower it")
     assert len(said.splitlines()) == 1
+
+
+def test_tuning_leaves_out_what_meets_nothing(few_shot, prepared_folder, monkeypatch):
+    seen = []
+    monkeypatch.setattr(taps, "conv2d", lambda x, *given: seen.append(len(x)) or torch.nn.functional.conv2d(x, *given))
+    few_shot(prepared_folder, "weight", 2)
+    assert set(seen) == {20}  # two images of each class

@@ -13,6 +13,7 @@ from stages.errors import InputError
 from stages.networks.predict import predict
 from stages.params.training import Balance, Distillation
 from stages.training import loss as losses
+from stages.training import taps
 from stages.training.loop import fit
 
 
@@ -272,3 +273,16 @@ def test_rewinding_takes_the_learning_rates_of_the_last_epochs(
     expected = [row["learning_rate"] for row in history[2:]]
     assert [row["learning_rate"] for row in again] == pytest.approx(expected, rel=1e-6, abs=1e-12)
     assert expected[0] > expected[1]
+
+
+def test_all_convolutions_of_training_leave_out_what_meets_nothing(
+    build, architecture, prepared, settings, tmp_path, monkeypatch
+):
+    seen = []
+    monkeypatch.setattr(
+        taps, "_forward", lambda layer, *given: seen.append(layer) or layer.__class__._conv_forward(layer, *given)
+    )
+    network = build("resnet8")
+    train(network, architecture, prepared, settings(epochs=1), tmp_path / "state")
+    convolutions = [layer for layer in network.modules() if isinstance(layer, torch.nn.Conv2d)]
+    assert len(set(seen)) == len(convolutions) > 1
