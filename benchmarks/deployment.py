@@ -4,6 +4,7 @@
 step, each by turns with the unpruned network; `ratio` is pruned / unpruned time, `promise` the MACs that are left.
 """
 
+import copy
 import os
 from importlib.metadata import version
 from pathlib import Path
@@ -23,18 +24,16 @@ from stages.pruning import selection, surgery
 PIXELS, RUNS, CLASSES = 64, 15, 7
 
 
-def pruned(round_to: int) -> torch.nn.Module:
-    """Return ResNet18 without half of its MACs, by filter norms, each layer left with a multiple of `round_to`."""
-    torch.manual_seed(0)
-    network = build("resnet18", "imagenet", CLASSES, PIXELS).eval()
-    scores = {name: layer.weight.flatten(1).norm(dim=1) for name, layer in scored_layers(network).items()}
+def pruned(network: torch.nn.Module, pixels: int, round_to: int) -> torch.nn.Module:
+    """Return a copy without half of its MACs, by filter norms, each layer left with a multiple of `round_to`."""
+    small = copy.deepcopy(network)
+    scores = {name: layer.weight.flatten(1).norm(dim=1) for name, layer in scored_layers(small).items()}
     scores = {name: values / values.norm() for name, values in scores.items()}
-    groups = surgery.prunable_groups(network, PIXELS, ["*"], [])
+    groups = surgery.prunable_groups(small, pixels, ["*"], [])
     candidates = selection.rank(groups, scores, "mean", 8)
-    original = measure(network, PIXELS)
-    chosen = selection.select(network, PIXELS, candidates, "macs", original, 0.5, round_to)
-    surgery.remove(network, PIXELS, selection.by_group(chosen))
-    return network
+    chosen = selection.select(small, pixels, candidates, "macs", measure(small, pixels), 0.5, round_to)
+    surgery.remove(small, pixels, selection.by_group(chosen))
+    return small
 
 
 def main() -> None:
@@ -45,7 +44,7 @@ def main() -> None:
     architecture = Architecture("resnet18", "imagenet", ["a"] * CLASSES, PIXELS, [0.5] * 3, [0.2] * 3, False)
     rows = []
     for round_to in (1, 8, 32):
-        small = pruned(round_to)
+        small = pruned(whole, PIXELS, round_to)
         left = measure(small, PIXELS).macs / measure(whole, PIXELS).macs
         widths = sorted({filters(layer) for layer in scored_layers(small).values()})
         print(f"round_to {round_to}: {left:.1%} of the MACs left; widths {widths}")

@@ -1,7 +1,7 @@
 """What `train.channels_last` is worth here: the channels of a pixel side by side in memory, or each channel by itself.
 
 `make bench-formats` writes metrics/bench/formats.json. A forward pass, scoring by LRP and a training step of the same
-batch in both formats by turns, for networks whole and without half of their filters; `ratio` is the time of
+batch in both formats by turns, for networks whole and without half of their MACs; `ratio` is the time of
 channels_last divided by the other. STUDY_DEVICE (cpu, cuda) and STUDY_PRECISION (32-true, bf16-mixed) choose how.
 """
 
@@ -13,8 +13,8 @@ from pathlib import Path
 
 import torch
 from torch import nn
-from torch.nn.functional import cross_entropy
 
+from benchmarks.deployment import forward, pruned, training
 from benchmarks.timing import machine, medians, precision, use_threads
 from stages import command, device
 from stages.attribution.canonical import canonical
@@ -22,21 +22,10 @@ from stages.attribution.composites import ByGraph, Rules
 from stages.attribution.filters import at_outputs, from_class, reduce
 from stages.files import write_json
 from stages.networks.architectures import build, scored_layers
-from stages.networks.size import measure
-from stages.pruning import selection, surgery
+from stages.training import taps
 
 RUNS, CLASSES = 7, 10
 CASES = [("resnet18", 32, 64), ("resnet18", 64, 32), ("vgg16_bn", 32, 32), ("mobilenet_v2", 64, 32)]
-
-
-def pruned(network: nn.Module, pixels: int) -> nn.Module:
-    """Return a copy without half of its filters, drawn at random: widths that no hardware likes."""
-    small = copy.deepcopy(network)
-    scores = {name: torch.rand(len(layer.weight)) for name, layer in scored_layers(small).items()}
-    candidates = selection.rank(surgery.prunable_groups(small, pixels, ["*"], []), scores, "mean", 8)
-    chosen = selection.select(small, pixels, candidates, "filters", measure(small, pixels), 0.5, 1)
-    surgery.remove(small, pixels, selection.by_group(chosen))
-    return small
 
 
 def work(network: nn.Module, images: torch.Tensor) -> dict[str, Callable[[], object]]:
@@ -48,10 +37,9 @@ def work(network: nn.Module, images: torch.Tensor) -> dict[str, Callable[[], obj
     def autocast() -> torch.autocast:
         return torch.autocast(images.device.type, torch.bfloat16, enabled=precision() == "bf16-mixed")
 
-    @torch.no_grad()
-    def forward() -> None:
+    def passing() -> None:
         with autocast():
-            network.eval()(images)
+            forward(network, images)
 
     def scoring() -> None:
         with autocast():
@@ -60,13 +48,11 @@ def work(network: nn.Module, images: torch.Tensor) -> dict[str, Callable[[], obj
                 lambda _, z: lambda relevance: reduce(relevance, "abs-sample"), ByGraph(Rules.named("alpha-beta")),
             ))  # fmt: skip
 
-    def training() -> None:
-        network.train().zero_grad()
-        with autocast():
-            loss = cross_entropy(network(images), labels)
-        loss.backward()
+    def step() -> None:
+        with autocast(), taps.used_alone(network):
+            training(network, images, labels)
 
-    return {"forward pass": forward, "scoring by LRP": scoring, "training step": training}
+    return {"forward pass": passing, "scoring by LRP": scoring, "training step": step}
 
 
 def main() -> None:
@@ -76,7 +62,7 @@ def main() -> None:
     for name, pixels, batch in CASES:
         torch.manual_seed(0)
         whole = build(name, "imagenet", CLASSES, pixels).eval()
-        for part, network in (("whole", whole), ("half of the filters", pruned(whole, pixels))):
+        for part, network in (("whole", whole), ("half of the MACs", pruned(whole, pixels, 1))):
             both = []
             for form in (torch.channels_last, torch.contiguous_format):
                 own = copy.deepcopy(network).to(where, memory_format=form)

@@ -9,8 +9,8 @@ from importlib.metadata import version
 from pathlib import Path
 
 import torch
-from torch.nn.functional import cross_entropy
 
+from benchmarks.deployment import training
 from benchmarks.timing import machine, medians, use_threads
 from stages import command, device
 from stages.files import write_json
@@ -27,13 +27,12 @@ def main() -> None:
     rows = []
     for name, pixels, batch in CASES:
         torch.manual_seed(0)
-        network = build(name, "imagenet", CLASSES, pixels).to(where).train()
+        network = build(name, "imagenet", CLASSES, pixels).to(where)
         images = torch.rand(batch, 3, pixels, pixels, device=where)
         labels = torch.arange(batch, device=where) % CLASSES
 
         def step(network=network, images=images, labels=labels) -> None:
-            network.zero_grad()
-            cross_entropy(network(images), labels).backward()
+            training(network, images, labels)
 
         def without(network=network, step=step) -> None:
             with taps.used_alone(network):
