@@ -8,17 +8,17 @@ By hand::
 Alone on the machine, and on its processor: it claims every core. The files themselves are made by `stages.export`.
 """
 
+from logging import Logger
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pandas as pd
 
-from stages import as_onnx, command
-from stages.datasets import store
+from stages import command
 from stages.files import replacing
 from stages.names import identify
-from stages.networks import checkpoint
 from stages.params import load
+from stages.params.measuring import Evaluate
 from stages.reporting import deployment, plots
 
 
@@ -29,9 +29,25 @@ def main() -> None:
     arguments = parser.parse_args()
     params = load(arguments.params).evaluate
     log = command.logger("deployment")
-    data = store.load(arguments.data)
+    rows = compared(arguments.checkpoints, arguments.data, params, log) if arguments.checkpoints else []
+    table = pd.DataFrame(rows, columns=deployment.COLUMNS)
+    with replacing(arguments.folder / "deployment.csv") as temporary:
+        table.to_csv(temporary, index=False, float_format="%.6g")
+    if rows:
+        plots.save(plots.speed_ups(table), arguments.folder / "deployment.svg")
+    with replacing(arguments.folder / "page.md") as temporary:
+        temporary.write_text(deployment.page(table))
+
+
+def compared(checkpoints: list[Path], prepared: Path, params: Evaluate, log: Logger) -> list[dict]:
+    """Return rows of the table: a network, engine and batch size each."""
+    from stages import as_onnx  # seconds, and most studies ask for no network
+    from stages.datasets import store
+    from stages.networks import checkpoint
+
+    data = store.load(prepared)
     rows = []
-    for path in arguments.checkpoints:
+    for path in checkpoints:
         criterion, seed, *_ = identify(path)
         batches = data.batches(data.rows("test"), params.batch_size)
         with TemporaryDirectory() as folder:
@@ -40,13 +56,7 @@ def main() -> None:
         times = found.pop("times")
         rows += [{"criterion": criterion, "seed": seed} | measured | found for measured in times]
         log.info("%s seed %d: %s", criterion, seed, deployment.agreement_in_words(found))
-    table = pd.DataFrame(rows, columns=deployment.COLUMNS)
-    with replacing(arguments.folder / "deployment.csv") as temporary:
-        table.to_csv(temporary, index=False, float_format="%.6g")
-    if rows:
-        plots.save(plots.speed_ups(table), arguments.folder / "deployment.svg")
-    with replacing(arguments.folder / "page.md") as temporary:
-        temporary.write_text(deployment.page(table))
+    return rows
 
 
 if __name__ == "__main__":

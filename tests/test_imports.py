@@ -128,7 +128,7 @@ def test_nothing_of_the_study_imports_the_assistant():
         ("prune", {"torch", "torchvision", "pandas", "torch_pruning", "lightning_fabric"}),
         ("evaluate", {"torch", "torchvision", "pandas"}),
         ("latency", {"torch", "torchvision"}),
-        ("deployment", {"torch", "torchvision", "pandas", "matplotlib"}),
+        ("deployment", {"pandas", "matplotlib"}),
         ("latency_few_shot", {"torch", "torchvision"}),
         ("compare", {"pandas", "matplotlib"}),
         ("statistics", {"pandas", "matplotlib"}),
