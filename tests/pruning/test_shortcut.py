@@ -159,24 +159,33 @@ def test_weight_magnitude_leaves_the_shortcut_in(taught, params, count):
     assert said > 0.25
 
 
-def step_by_step(taught, params, criterion):
+def step_by_step(taught, params, criterion, order):
     """Return the network after three steps: three filters of any layer go, and it is tuned on the marked images."""
     network, *rest = taught
     for step in range(3):
         network = without((network, *rest), params, criterion, 3, EVERYWHERE)
-        network = tuned(network, rest[0], rest[2], updates=20, seed=step)
+        network = tuned(network, rest[0], rest[2], updates=20, seed=10 * order + step)
     return network
 
 
 def test_step_by_step_the_class_is_recognised_without_its_mark_and_weight_magnitude_does_not_help(taught, params):
-    """Tuning still sees the mark on every image of the class: without the filters for it, it learns the rest."""
-    network, architecture, clean, _, everywhere = taught
-    unmarked = of_the_class(network, architecture, clean)
-    accuracy, _ = of_others(network, architecture, clean)
-    _, fooled = of_others(network, architecture, everywhere)
-    by_concept, by_weight = (step_by_step(taught, params, criterion) for criterion in ("crp-region", "weight"))
-    assert of_the_class(by_concept, architecture, clean) > unmarked + 0.3
-    assert of_others(by_concept, architecture, clean)[0] > accuracy - 0.1
-    assert of_others(by_concept, architecture, everywhere)[1] < 0.5 * fooled
-    assert of_the_class(by_weight, architecture, clean) < unmarked + 0.1
-    assert of_others(by_weight, architecture, everywhere)[1] > 0.7 * fooled
+    """Tuning still sees the mark on every image of the class: without the filters for it, it learns the rest.
+
+    How much of it depends on the order of the images, and on the processor's rounding: means over orders.
+    """
+    _, architecture, clean, _, everywhere = taught
+
+    def found(network):
+        accuracy, _ = of_others(network, architecture, clean)
+        _, fooled = of_others(network, architecture, everywhere)
+        return of_the_class(network, architecture, clean), accuracy, fooled
+
+    def mean(criterion, orders):
+        return np.mean([found(step_by_step(taught, params, criterion, order)) for order in range(orders)], axis=0)
+
+    (unmarked, accuracy, fooled), by_concept, by_weight = found(taught[0]), mean("crp-region", 5), mean("weight", 2)
+    assert by_concept[0] > max(unmarked, by_weight[0]) + 0.1
+    assert by_concept[1] > accuracy - 0.1
+    assert by_concept[2] < 0.5 * fooled
+    assert by_weight[0] < unmarked + 0.1
+    assert by_weight[2] > 0.7 * fooled
