@@ -319,13 +319,13 @@ def test_a_run_that_goes_on_is_named_to_whoever_starts_a_second(study, faults):
 
 
 @pytest.mark.parametrize(
-    ("stage", "epochs", "made"),
+    ("stage", "epochs", "models"),
     [
         pytest.param("train", "train__epochs", "models/baseline", marks=pytest.mark.slow),
         pytest.param("prune", "prune__finetune__epochs", "models/pruned", marks=pytest.mark.fault),
     ],
 )
-def test_a_training_killed_between_epochs_goes_on_to_the_same_weights(study, tmp_path, faults, stage, epochs, made):
+def test_a_training_killed_between_epochs_goes_on_to_the_same_weights(study, tmp_path, faults, stage, epochs, models):
     study.edit(prune__criteria=["lrp"], prune__steps=1, **{epochs: 60})
     whole = copied(study, tmp_path / "whole")
     study.start(stage)
@@ -337,7 +337,7 @@ def test_a_training_killed_between_epochs_goes_on_to_the_same_weights(study, tmp
     after = re.search(r"goes on after epoch (\d+) of \w+.training, which an earlier run left", output)[1]
     assert int(after) >= 3
     whole.run("dvc", "repro", stage)
-    assert study.files(made) == whole.files(made)
+    assert study.files(models) == whole.files(models)
     if stage == "train":
         faults("the machine goes down in a training", "goes on from its last epoch to the same weights",
                f"the epoch after the {after} it had made", seconds)  # fmt: skip
