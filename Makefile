@@ -46,7 +46,7 @@ test: $(ASSISTANT)  ## every test but the slow ones (12 to 20 minutes)
 	@pytest -n 2 tests/pipeline
 
 test-slow: $(ASSISTANT)  ## the tests that need longer (at most 30 minutes)
-	@OMP_NUM_THREADS=1 pytest -n 2 -m 'slow and not slurm'
+	@OMP_NUM_THREADS=1 pytest -n 2 --durations=25 -m 'slow and not slurm'
 	@pytest -m 'slow and slurm' tests/pipeline
 
 lint: $(READY)  ## ruff, snakefmt and snakemake --lint
