@@ -45,7 +45,7 @@ test: $(ASSISTANT)  ## every test but the slow ones (12 to 20 minutes)
 	@OMP_NUM_THREADS=1 pytest -n 2 --dist loadfile --ignore tests/pipeline
 	@pytest -n 2 tests/pipeline
 
-test-slow: $(ASSISTANT)  ## the tests that need longer (at most 30 minutes)
+test-slow: $(ASSISTANT)  ## the tests that need longer (32 minutes, and more than 43 without AVX-512)
 	@OMP_NUM_THREADS=1 pytest -n 2 --durations=25 -m 'slow and not slurm'
 	@pytest -m 'slow and slurm' tests/pipeline
 

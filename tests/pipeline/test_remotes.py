@@ -61,7 +61,7 @@ def shared_and_had_back(study, store, clone_to, **environment):
     assert "Everything is up to date" in study.run("dvc", "push", **environment)
 
     study.edit(prune__steps=3)
-    study.repro("prune")
+    study.repro()
     new = cached(study) - objects(store)
     assert f"{len(new)} files pushed" in study.run("dvc", "push", **environment)
     assert objects(store) == cached(study)
@@ -73,7 +73,7 @@ def shared_and_had_back(study, store, clone_to, **environment):
         shutil.copy(study.folder / ".dvc/config.local", clone_to / ".dvc")
     clone.run("dvc", "pull", "-q", **environment)
     assert clone.results() == study.results()
-    assert clone.repro("prune") == set()
+    assert clone.repro() == set()
     return clone
 
 
