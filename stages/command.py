@@ -2,6 +2,7 @@
 
 import argparse
 import errno
+import gc
 import logging
 import os
 import sys
@@ -51,6 +52,8 @@ def run(main: Callable[[], None]) -> None:
         file = error.filename or Path.cwd()
         print(f"{file}: {error.strerror}; make room and run it again, what is finished is kept", file=sys.stderr)
         sys.exit(2)
+    finally:
+        gc.freeze()  # or Python looks through all objects of torch for cycles as it ends, which takes over a second
 
 
 def logger(*parts: object) -> logging.LoggerAdapter:
