@@ -17,6 +17,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from stages.files import sha256
+from tests.pipeline import forkserver
 from tests.pipeline.cluster import Cluster
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -34,7 +35,9 @@ class Study:
 
     def __init__(self, folder: Path):
         self.folder = folder
-        self.environment = os.environ | {
+        self.environment = {
+            **os.environ,
+            **forkserver.environment(),
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
             "STUDY_DEVICE": "cpu",
             "DVC_SITE_CACHE_DIR": str(folder / ".site"),
