@@ -13,11 +13,11 @@ import torch
 from stages import command
 from stages.networks import checkpoint
 from stages.networks.architectures import filters, scored_layers
+from tests import forkserver
 
 
 def refused(*arguments, named):
-    line = [sys.executable, "-m", *map(str, arguments)]
-    answer = subprocess.run(line, capture_output=True, text=True)
+    answer = forkserver.run(*arguments)
     assert answer.returncode == 2, answer.stderr
     assert len(answer.stderr.splitlines()) == 1, answer.stderr
     for part in named:

@@ -1,13 +1,12 @@
 """What unpruned networks rely on and pruned ones still have, put together by the command."""
 
 import json
-import subprocess
-import sys
 
 import pandas as pd
 import pytest
 
 from stages.concept_changes import COUNTS, FATES, SHARES
+from tests import forkserver
 
 ATLAS = ["layer", "class", "concept", "rank", "images", "share", "low", "high", "votes", "activation"]
 
@@ -38,18 +37,10 @@ def compared(tmp_path):
         fates = [
             written(tmp_path / f"{name}.fates.csv", of_concepts if chains[name] else [], columns) for name in chains
         ]
-        command = [
-            sys.executable,
-            "-m",
-            "stages.compare_concepts",
-            "--atlases",
-            tmp_path / "seed0",
-            "--changes",
-            *files,
-            "--fates",
-            *fates,
-        ]
-        answer = subprocess.run([*command, "--folder", tmp_path / "out"], capture_output=True, text=True)
+        answer = forkserver.run(
+            "stages.compare_concepts", "--atlases", tmp_path / "seed0", "--changes", *files, "--fates", *fates,
+            "--folder", tmp_path / "out",
+        )  # fmt: skip
         assert answer.returncode == 0, answer.stderr
         return (tmp_path / "out/page.md").read_text()
 

@@ -3,8 +3,6 @@
 import json
 import re
 import shutil
-import subprocess
-import sys
 
 import numpy as np
 import pandas as pd
@@ -15,6 +13,7 @@ from ruamel.yaml import YAML
 
 from stages.networks import architectures, checkpoint
 from stages.networks.checkpoint import Architecture
+from tests import forkserver
 from tests.conftest import ROOT, in_process, lively
 
 TINY = {"layer": "layer2", "per_class": 2, "dimension": 4, "warm_up": 1, "joint": 1, "threads": 1}
@@ -122,8 +121,7 @@ def test_a_refusal_is_one_line_and_status_2(folder, prepared_folder, tmp_path):
     params = write_params(tmp_path / "params.yaml", per_class=50)
     files = [f"--{name}={folder / name}" for name in ("checkpoint", "history")]
     given = ["--params", params, "--data", prepared_folder, "--seed", "0", "--backbone", folder / "seed0.safetensors"]
-    command = [sys.executable, "-m", "stages.prototypes", *map(str, given), *files]
-    refused(subprocess.run(command, capture_output=True, text=True), "prototypes.per_class")
+    refused(forkserver.run("stages.prototypes", *given, *files), "prototypes.per_class")
 
 
 def test_more_neighbours_than_training_images_are_refused(folder, prepared_folder, tmp_path):

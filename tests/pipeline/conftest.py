@@ -17,7 +17,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from stages.files import sha256
-from tests.pipeline import forkserver
+from tests import forkserver
 from tests.pipeline.cluster import Cluster
 
 ROOT = Path(__file__).resolve().parents[2]

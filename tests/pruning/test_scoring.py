@@ -1,6 +1,4 @@
 import shutil
-import subprocess
-import sys
 from typing import get_args
 
 import numpy as np
@@ -13,6 +11,7 @@ from stages.params import load
 from stages.params import scores as settings
 from stages.pruning.criteria import CRITERIA, UNSEEING, References
 from stages.pruning.scoring import rules, scored, start
+from tests import forkserver
 
 
 def lrp(**values):
@@ -64,13 +63,11 @@ def test_scores_that_are_not_finite_end_with_status_2_and_one_line(tmp_path, bui
     network = build("resnet8")
     network.layer1[0].conv1.weight.data[0] = float("nan")
     checkpoint.save(tmp_path / "a.safetensors", network, architecture)
-    answer = subprocess.run(
-        [sys.executable, "-m", "stages.relevance", "--criterion", "lrp", "--seed", "0", "--step", "1"]
-        + ["--data", prepared_folder, "--checkpoint", tmp_path / "a.safetensors"]
-        + ["--scores", tmp_path / "scores.npz", "--diagnostics", tmp_path / "diagnostics.json"],
-        capture_output=True,
-        text=True,
-    )
+    answer = forkserver.run(
+        "stages.relevance", "--criterion", "lrp", "--seed", 0, "--step", 1,
+        "--data", prepared_folder, "--checkpoint", tmp_path / "a.safetensors",
+        "--scores", tmp_path / "scores.npz", "--diagnostics", tmp_path / "diagnostics.json",
+    )  # fmt: skip
     assert answer.returncode == 2
     assert "lrp gives scores that are not finite in layer" in answer.stderr
     assert len(answer.stderr.splitlines()) == 1

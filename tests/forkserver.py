@@ -1,6 +1,6 @@
-"""A fork server: jobs of the tests' studies start in a fork of a process that has imported the libraries.
+"""A fork server: stages that tests start begin in a fork of a process that has imported the libraries.
 
-Most of such a job's time are the imports of torch and torchvision, and a study of seconds has dozens of jobs.
+Most of a small job's time are the imports of torch and torchvision, and a study of seconds has dozens of jobs.
 `environment()` starts a server that lives as long as the process that asked for it. Python then reads
 `site/sitecustomize.py` as it starts, which sends a command `python -m stages.STAGE …` to the server with its folder,
 environment and streams, passes signals on, and ends as the fork ends. Only libraries are loaded before; the fork
@@ -29,7 +29,7 @@ from pathlib import Path
 
 LIBRARIES = ["torch._dynamo", "torchvision", "lightning_fabric", "zennit", "crp", "torch_pruning", "ptflops", "pandas"]
 LIBRARIES += ["pyarrow.parquet", "sklearn.metrics", "scipy.stats", "matplotlib.pyplot", "pydantic", "ruamel.yaml"]
-READ_AT_IMPORT = "PYTHON", "TORCH", "CU", "OMP", "GOMP", "KMP", "MKL", "OPENBLAS", "LD", "MPL", "LC", "LANG"
+READ_AT_IMPORT = "PYTHON", "TORCH", "CUDA", "OMP", "GOMP", "KMP", "MKL", "OPENBLAS", "LD", "MPL", "LC", "LANG"
 NOT_READ = "PYTHONUNBUFFERED", "TORCHINDUCTOR"  # the server is unbuffered; torch sets the other for what it starts
 ONE_THREAD = {f"{name}_NUM_THREADS": "1" for name in ("OMP", "MKL", "OPENBLAS")}  # as Snakemake sets it for most jobs
 REFUSED = struct.pack("i", 1 << 16)  # no exit status
@@ -50,6 +50,14 @@ def started():
 def environment():
     """Return the variables with which Python asks this process's server."""
     return variables(started()[1])
+
+
+def run(*arguments):
+    """Run `python -m` with these arguments, in a fork if it is a stage, and return what it printed and its status."""
+    return subprocess.run(
+        [sys.executable, "-m", *map(str, arguments)],
+        env=os.environ | environment() | ONE_THREAD, capture_output=True, text=True,
+    )  # fmt: skip
 
 
 def variables(folder):
@@ -135,7 +143,7 @@ def read_at_import(environment):
     }
 
 
-def run(request, set_by_libraries):
+def become(request, set_by_libraries):
     """Run the module of a request as `__main__`, in its folder, with its environment and streams."""
     for number, stream in enumerate(request["streams"]):
         os.dup2(stream, number)
@@ -181,7 +189,7 @@ def main():
         importlib.import_module(name)
     gc.freeze()
     if request := serve(listener, before):
-        run(request, {name: value for name, value in os.environ.items() if before.get(name) != value})
+        become(request, {name: value for name, value in os.environ.items() if before.get(name) != value})
     else:
         os.unlink(f"{folder}/socket")
         os.rmdir(folder)

@@ -1,4 +1,4 @@
-"""What Python reads as it starts where TESTS_FORK_SERVER is set: `tests/pipeline/forkserver.py` says why."""
+"""What Python reads as it starts where TESTS_FORK_SERVER is set: `tests/forkserver.py` says why."""
 
 import os
 import sys

@@ -10,7 +10,7 @@ import time
 import psutil
 import pytest
 
-from tests.pipeline import forkserver
+from tests import forkserver
 
 STAGE = """
 import json, os, sys, time
