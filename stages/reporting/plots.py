@@ -24,9 +24,12 @@ TITLES = {"pruned": "right after each cut", "finetuned": "after fine-tuning"}
 def save(figure: Figure, path: Path) -> None:
     """Write a figure as SVG, and beside it as PDF."""
     silent = {"svg": dict.fromkeys(["Date", "Creator"]), "pdf": dict.fromkeys(["CreationDate", "Creator", "Producer"])}
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")  # done, for both; as the box around all
+    box = figure.get_tightbbox().padded(matplotlib.rcParams["savefig.pad_inches"])
     for kind, metadata in reversed(silent.items()):  # the SVG, which jobs wait for, last
         with replacing(path.with_suffix(f".{kind}")) as temporary:
-            figure.savefig(temporary, format=kind, metadata=metadata, bbox_inches="tight")
+            figure.savefig(temporary, format=kind, metadata=metadata, bbox_inches=box)
 
 
 def save_pictures(figure: Figure, path: Path) -> None:
