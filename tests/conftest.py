@@ -1,5 +1,7 @@
 """A small prepared data set and small trained-looking networks, shared by the tests."""
 
+import copy
+import functools
 import importlib
 import io
 import logging
@@ -65,13 +67,21 @@ def lively(network, seed=0):
     return network.eval()
 
 
+@functools.lru_cache(maxsize=4)  # a VGG takes seconds, and is half a gigabyte
+def built(name, stem, seed, image_size):
+    """Return a lively network of ten classes, and the state of the random numbers after it was made."""
+    torch.manual_seed(seed)
+    return lively(architectures.build(name, stem, 10, image_size), seed), torch.get_rng_state()
+
+
 @pytest.fixture
 def build():
     """Return a function that makes a lively network of ten classes."""
 
     def make(name, stem="imagenet", seed=0, image_size=32):
-        torch.manual_seed(seed)
-        return lively(architectures.build(name, stem, 10, image_size), seed)
+        network, state = built(name, stem, seed, image_size)
+        torch.set_rng_state(state)
+        return copy.deepcopy(network)
 
     return make
 

@@ -307,6 +307,9 @@ def test_a_run_that_goes_on_is_named_to_whoever_starts_a_second(study, faults):
     study.edit(prune__recalibrate=90)
     first = study.start("prune")
     study.wait_for("Job stats")
+    held = study.processes()
+    for each in held:  # or it ends before the others have asked
+        os.kill(each, signal.SIGSTOP)
     begin = time.monotonic()
     output = study.run("python", "-m", "stages.run", "prune", status=2)
     seconds = time.monotonic() - begin
@@ -314,6 +317,8 @@ def test_a_run_that_goes_on_is_named_to_whoever_starts_a_second(study, faults):
     assert len(output.splitlines()) == 1
     assert "held by another run" in study.run("python", "-m", "stages.study", "check", status=2)  # `make run` begins so
     assert re.search(r"blocked by:\s+\(PID \d+\): \S*dvc repro prune", study.run("dvc", "repro", "prune", status=255))
+    for each in held:
+        os.kill(each, signal.SIGCONT)
     assert first.wait(timeout=120) == 0
     faults("two start the study in one folder", "the second is told who holds it", "nothing", seconds)
 
