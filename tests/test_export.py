@@ -13,7 +13,7 @@ from stages import as_onnx
 from stages.networks import checkpoint
 from stages.params.measuring import Latency
 from stages.pruning import masking, surgery
-from tests.conftest import in_process, protopnet
+from tests.conftest import ROOT, in_process, protopnet
 
 
 def run(*arguments):
@@ -30,7 +30,11 @@ def pruned(tmp_path, build, architecture):
 
 
 def test_the_file_gives_the_logits_of_the_checkpoint_for_any_batch(pruned, prepared, prepared_folder, tmp_path):
-    answer = run("--checkpoint", pruned, "--data", prepared_folder, "--onnx", tmp_path / "network.onnx")
+    text, measured = (ROOT / "params.yaml").read_text(), "latency: {batch_sizes: [1, 32], seconds: 0.2,"
+    assert measured in text
+    (tmp_path / "params.yaml").write_text(text.replace(measured, "latency: {batch_sizes: [1], seconds: 0.01,"))
+    given = ["--params", tmp_path / "params.yaml", "--checkpoint", pruned, "--data", prepared_folder]
+    answer = run(*given, "--onnx", tmp_path / "network.onnx")
     assert answer.returncode == 0, answer.stderr
     network, architecture = checkpoint.load(pruned)
     session = onnxruntime.InferenceSession(str(tmp_path / "network.onnx"), providers=["CPUExecutionProvider"])
