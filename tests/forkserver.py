@@ -121,10 +121,10 @@ def receive(connection, expected):
     Its environment has to have the expected variables of those that are read at an import.
     """
     head, streams, _, _ = socket.recv_fds(connection, 8, 3)
-    text = b""
-    while head and len(text) < struct.unpack("q", head)[0] and (part := connection.recv(1 << 20)):
+    size, text = struct.unpack("q", head)[0] if len(head) == 8 else 0, b""
+    while len(text) < size and (part := connection.recv(1 << 20)):
         text += part
-    request = json.loads(text) if text else None
+    request = json.loads(text) if size and len(text) == size else None
     if request and read_at_import(request["environment"]) == expected:
         return request | {"streams": streams}
     for stream in streams:

@@ -3,6 +3,8 @@
 import json
 import os
 import signal
+import socket
+import struct
 import subprocess
 import sys
 import time
@@ -68,3 +70,14 @@ def test_what_ends_the_command_ends_its_fork(start, number):
     while fork.is_running():
         assert time.monotonic() < end
         time.sleep(0.05)
+
+
+def test_a_client_that_ends_while_it_asks_leaves_the_server_to_the_next(start):
+    place = forkserver.environment()["TESTS_FORK_SERVER"]
+    for sent in (b"", b"1234", struct.pack("q", 100), struct.pack("q", 100) + b"{"):
+        with socket.socket(socket.AF_UNIX) as client:
+            client.connect(place)
+            client.sendall(sent)
+    process = start("0", "3")
+    printed, _ = process.communicate("typed")
+    assert json.loads(printed)[-1] != process.pid
