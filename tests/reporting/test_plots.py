@@ -1,5 +1,8 @@
+import re
+
 import pandas as pd
 import pytest
+from matplotlib.figure import Figure
 
 from stages.reporting import plots
 
@@ -59,3 +62,24 @@ def test_the_fate_of_concepts_is_drawn_in_the_networks_order_and_no_panel_is_emp
     assert [axes.get_title() for axes in shown] == ["lrp", "crp", "taylor", "random"]
     kept = [[bar.get_width() for bar in axes.containers[0]] for axes in shown]
     assert kept == [pytest.approx(each) for each in ([90, 50], [0, 10], [0, 20], [0, 30])]
+
+
+def test_a_saved_figure_is_laid_out_and_cut_as_matplotlib_does_it(tmp_path):
+    def drawn():
+        figure = Figure(figsize=(4, 3), layout="constrained")
+        axes = figure.subplots()
+        axes.plot([0, 1], label="a")
+        axes.set_ylabel("a label of two\nlines")
+        axes.text(1.3, 0.5, "beside the axes", transform=axes.transAxes)
+        figure.legend(loc="outside lower center")
+        return figure
+
+    def boxes(path):
+        text = path.read_text()
+        size = re.search(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', text).groups()
+        frame = re.search(r'<g id="patch_2">\s*<path d="([^"]+)"', text)[1]
+        return [float(number) for number in (*size, *re.findall(r"[\d.]+", frame))]
+
+    plots.save(drawn(), tmp_path / "saved.svg")
+    drawn().savefig(tmp_path / "own.svg", bbox_inches="tight")
+    assert boxes(tmp_path / "saved.svg") == pytest.approx(boxes(tmp_path / "own.svg"), abs=3)  # points
