@@ -66,10 +66,10 @@ def variables(folder):
     return {"TESTS_FORK_SERVER": f"{folder}/socket", "PYTHONPATH": os.pathsep.join(filter(None, paths))}
 
 
-def serve(listener, environment):
+def serve(listener, expected):
     """Answer clients until standard input ends; in the fork made for one, return its request.
 
-    The libraries were imported with this environment.
+    `expected` are the variables that were read as the libraries were imported.
     """
     ready, running = selectors.DefaultSelector(), {}
     ready.register(0, selectors.EVENT_READ)
@@ -80,7 +80,7 @@ def serve(listener, environment):
                 return None
             if file is listener:
                 connection, _ = listener.accept()
-                request = receive(connection, read_at_import(environment))
+                request = receive(connection, expected)
                 if request is None:
                     connection.close()
                 elif child := os.fork():
@@ -188,7 +188,7 @@ def main():
     for name in LIBRARIES:
         importlib.import_module(name)
     gc.freeze()
-    if request := serve(listener, before):
+    if request := serve(listener, read_at_import(before)):
         become(request, {name: value for name, value in os.environ.items() if before.get(name) != value})
     else:
         os.unlink(f"{folder}/socket")
