@@ -5,6 +5,8 @@ SHELL := bash
 PYTHON ?= python3
 VENV := .venv
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
+# As pip does: a cluster's proxy may have a certificate that only its machines trust.
+export UV_SYSTEM_CERTS ?= 1
 READY := $(VENV)/.ready
 ASSISTANT := $(VENV)/.assistant
 
