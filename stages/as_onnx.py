@@ -4,6 +4,7 @@ import logging
 import warnings
 from collections.abc import Iterable
 from pathlib import Path
+from statistics import median
 from tempfile import TemporaryDirectory
 
 import numpy as np
@@ -104,9 +105,9 @@ def agreement(network: nn.Module, path: Path, batches: Iterable[tuple[torch.Tens
 def speeds(
     network: nn.Module, unpruned: nn.Module, path: Path, unpruned_path: Path, image_size: int, settings: Latency
 ) -> list[dict]:
-    """Return, by engine and batch size, milliseconds and images_per_second, also those of the unpruned network.
+    """Return, by engine and batch size, milliseconds, images_per_second, those of the unpruned network, and speed_up.
 
-    In speed_up, how much faster a network is, it and the unpruned one took turns.
+    The two networks take turns; each time is the median of the rounds, so that other load on the machine cancels.
     """
     sessions = [session(each, settings.threads) for each in (path, unpruned_path)]
     engines = {
@@ -117,13 +118,14 @@ def speeds(
     for engine, (ours, whole) in engines.items():
         for batch in settings.batch_sizes:
             images = torch.zeros(batch, 3, image_size, image_size)
-            share = timing.relative(ours, whole, images, settings.threads, settings.seconds)
-            alone, of_whole = (
-                timing.measure(each, images, settings.threads, settings.seconds)[0] for each in (ours, whole)
-            )
+            rounds = [
+                [timing.measure(each, images, settings.threads, settings.seconds)[0] for each in (ours, whole)]
+                for _ in range(timing.ROUNDS)
+            ]
+            pruned, unpruned_time = map(median, zip(*rounds, strict=True))
             rows.append(
-                {"engine": engine, "batch": batch, "milliseconds": alone, "unpruned_milliseconds": of_whole}
-                | {"images_per_second": 1e3 * batch / alone, "unpruned_images_per_second": 1e3 * batch / of_whole}
-                | {"speed_up": 1 / share}
+                {"engine": engine, "batch": batch, "milliseconds": pruned, "unpruned_milliseconds": unpruned_time}
+                | {"images_per_second": 1e3 * batch / pruned, "unpruned_images_per_second": 1e3 * batch / unpruned_time}
+                | {"speed_up": unpruned_time / pruned}
             )
     return rows

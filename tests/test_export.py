@@ -91,7 +91,10 @@ def test_a_network_is_as_many_times_as_fast_as_the_unpruned_one_takes_its_time(b
     settings = Latency(batch_sizes=[1], seconds=0.02, threads=1)
     in_torch, in_onnx = as_onnx.speeds(network, Slower().eval(), file, file, 16, settings)
     assert in_torch["unpruned_milliseconds"] > 50 and in_torch["speed_up"] > 2
+    for row in (in_torch, in_onnx):
+        assert row["speed_up"] == pytest.approx(row["unpruned_milliseconds"] / row["milliseconds"])
     assert in_torch["images_per_second"] == pytest.approx(1000 / in_torch["milliseconds"])
+    assert in_torch["unpruned_images_per_second"] == pytest.approx(1000 / in_torch["unpruned_milliseconds"])
     assert in_onnx["speed_up"] < in_torch["speed_up"]
 
 
