@@ -62,13 +62,14 @@ def comparison_markdown(
     others : iterable of str
         Criteria to which differences are given.
     """
+    criteria = levels["criterion"].unique()
     levels, pairs = (tables.of(table, axis="macs", metric="balanced_accuracy") for table in (levels, pairs))
     parts = []
     last = list(phases)[-1]
     if not (reached := tables.of(levels, phase=last)).empty:
         parts += [
             f"Balanced accuracy {phases[last]} where this part of the MACs is left ({IN_CELLS}):",
-            levels_markdown(reached, majority),
+            levels_markdown(reached, majority, criteria),
         ]
     for other in others:
         for phase, when in phases.items():
@@ -80,23 +81,26 @@ def comparison_markdown(
     return parts
 
 
-def levels_markdown(levels: pd.DataFrame, majority: pd.Series) -> str:
+def levels_markdown(levels: pd.DataFrame, majority: pd.Series, criteria: Iterable[str] | None = None) -> str:
     """Return means, differences to the unpruned network and 95 % intervals by criterion and share left as Markdown.
 
     Parameters
     ----------
     levels : DataFrame
         Rows of `reporting.comparison.levels`, one a criterion and share.
+    criteria : iterable of str, optional
+        The criteria, also those that reach no share, of which there are no rows; None: those of the rows.
     """
     interval = " (" + levels["low"].map("{:.4f}".format) + " to " + levels["high"].map("{:.4f}".format) + ")"
-    wide = _by_share(levels, _with_difference(levels) + interval.where(levels["low"].notna(), ""))
+    wide = _by_share(levels, _with_difference(levels) + interval.where(levels["low"].notna(), ""), criteria)
     return tables.with_criterion(_after_majority(wide, levels, majority))
 
 
 def at_other_sizes(levels: pd.DataFrame, pairs: pd.DataFrame, phases: dict[str, str], majority: pd.Series) -> list[str]:
     """Return balanced accuracies at equal size as Markdown, for each measure of size but MACs that has some.
 
-    After each table stands what is better than random there, if random is a criterion.
+    Each table has all criteria, also those that get nowhere so small. After it stands what is better than random there,
+    if random is a criterion.
 
     Parameters
     ----------
@@ -106,15 +110,18 @@ def at_other_sizes(levels: pd.DataFrame, pairs: pd.DataFrame, phases: dict[str, 
         Phase to words, such as "after fine-tuning"; levels are given for the last.
     """
     levels, pairs = (tables.of(table, metric="balanced_accuracy") for table in (levels, pairs))
+    criteria = levels["criterion"].unique()
     last = list(phases)[-1]
     found = []
     for axis, of_axis in tables.of(levels[levels["axis"] != "macs"], phase=last).groupby("axis", sort=False):
         what = IN_WORDS.get(axis, f"measured time, batch of {axis.removeprefix('latency_')},")
         parts = [f"Balanced accuracy {phases[last]} where this part of the {what} is left ({IN_CELLS}):"]
-        parts.append(levels_markdown(of_axis, majority))
+        parts.append(levels_markdown(of_axis, majority, criteria))
         for phase, when in phases.items():
             if not (differences := differences_to(tables.of(pairs, axis=axis, phase=phase), "random")).empty:
                 parts.append(f"{when[0].upper()}{when[1:]}: {better_than(differences, 'random').lower()}")
+        if "random" in criteria and "random" not in set(of_axis["criterion"]):
+            parts.append("Not with all seeds does random removal get to one of these sizes.")
         found.append("\n\n".join(parts))
     return found
 
@@ -191,8 +198,9 @@ def _after_majority(wide: pd.DataFrame, rows: pd.DataFrame, majority: pd.Series)
     return pd.concat([always, wide])
 
 
-def _by_share(rows: pd.DataFrame, texts: pd.Series) -> pd.DataFrame:
+def _by_share(rows: pd.DataFrame, texts: pd.Series, criteria: Iterable[str] | None = None) -> pd.DataFrame:
     """Return texts as a table, criterion by share; where a criterion never gets that small, a dash."""
-    wide = rows.assign(text=texts).pivot(index="criterion", columns="share", values="text").fillna("–")
-    wide = wide.loc[rows["criterion"].unique(), sorted(wide, reverse=True)]
+    wide = rows.assign(text=texts).pivot(index="criterion", columns="share", values="text")
+    criteria = rows["criterion"].unique() if criteria is None else list(criteria)
+    wide = wide.reindex(criteria)[sorted(wide, reverse=True)].fillna("–")
     return wide.rename(columns="{:.0%}".format).rename_axis(columns=None)

@@ -80,6 +80,23 @@ def test_every_measure_of_size_but_macs_has_its_table_after_tuning_and_what_is_b
     ]
 
 
+def test_a_criterion_that_gets_nowhere_so_small_has_dashes():
+    levels = pd.DataFrame(
+        [["macs", "finetuned", 0.5, "lrp", 0.7], ["macs", "finetuned", 0.5, "random", 0.6]]
+        + [["latency_1", "finetuned", 0.8, "lrp", 0.7], ["latency_1", "finetuned", 0.5, "lrp", 0.6]],
+        columns=["axis", "phase", "share", "criterion", "mean"],
+    ).assign(metric="balanced_accuracy", low=0.5, high=0.8, difference=-0.1)
+    pairs = pd.DataFrame(columns=["axis", "metric", "phase", "share", "criterion", "other", "difference", "low"])
+    pairs = pairs.assign(high=[], p_holm=[])
+    (text,) = equal_size.at_other_sizes(levels, pairs, {"finetuned": "after fine-tuning"}, MAJORITY)
+    assert text.splitlines()[-4:] == [
+        "| lrp | 0.7000, -0.1000 (0.5000 to 0.8000) | 0.6000, -0.1000 (0.5000 to 0.8000) |",
+        "| random | – | – |",
+        "",
+        "Not with all seeds does random removal get to one of these sizes.",
+    ]
+
+
 def test_areas_are_those_of_the_number_of_images_and_the_phase():
     areas = pd.DataFrame(
         [
