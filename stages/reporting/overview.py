@@ -12,6 +12,7 @@ METRIC = "balanced_accuracy"
 TUNED = "After fine-tuning on all images that train"
 CUT = "Right after each cut"
 FEW = f"With {IMAGES} images of each class and no others"
+ONE_CLASS = "always one class"
 LAST = "better than random"
 SUMS = {"sum": "signed", "abs-sample": "absolute", "abs-pixel": "absolute, by pixel"}
 
@@ -50,14 +51,20 @@ def lines(study: str, params: dict, pruning: pd.DataFrame, pairs: pd.DataFrame, 
 
 
 def _sizes(rows: pd.DataFrame, phase: str) -> dict[str, str]:
-    """Return balanced accuracy, mean over seeds: unpruned, and by criterion where half of the MACs is left."""
+    """Return balanced accuracy, mean over seeds: unpruned, of always naming one class, and by criterion.
+
+    That of criteria is where half of the MACs is left; behind it stands the difference to the unpruned network.
+    """
     rows = tables.effective(rows)
     whole = tables.baseline(rows)
     reached = pd.DataFrame(
         [at_macs(of_seed, SHARE * whole["macs"], phase, METRIC) for _, of_seed in rows.groupby("seed")]
     )
-    means = reached.mean(skipna=False).round(6).map("{:.3f}".format).replace("nan", "–")
-    return {"unpruned": f"{round(whole[METRIC], 6):.3f}"} | means.to_dict()
+    means = reached.mean(skipna=False).round(6)
+    texts = means.map("{:.3f}".format) + (means - whole[METRIC]).map(", {:+.3f}".format)
+    always = 1 / sum(name.startswith("recall_") for name in rows)
+    both = {"unpruned": f"{round(whole[METRIC], 6):.3f}", ONE_CLASS: f"{always:.3f}"}
+    return both | texts.where(means.notna(), "–").to_dict()
 
 
 def page(studies: list[dict]) -> str:

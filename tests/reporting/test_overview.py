@@ -30,7 +30,11 @@ def rows():
                         {"criterion": criterion, "step": step, "phase": phase, "macs": size, "seed": seed}
                         | {"found": found - 0.1 * step + 0.02 * seed}
                     )
-    return pd.DataFrame(made).rename(columns={"found": "balanced_accuracy"}).assign(filters=1, params=1)
+    return (
+        pd.DataFrame(made)
+        .rename(columns={"found": "balanced_accuracy"})
+        .assign(filters=1, params=1, recall_a=0, recall_b=0)
+    )
 
 
 def pairs(p):
@@ -53,9 +57,9 @@ def test_a_study_is_a_line_in_each_table_and_what_it_did_not_reach_is_no_number(
     few = pd.concat([rows().assign(images_per_class=10), rows().assign(images_per_class=1, balanced_accuracy=0)])
     tuned, cut, few = overview.lines("[mine](mine.md)", PARAMS, rows(), pairs(0.01), few).values()
     about = {"study": "[mine](mine.md)", "data": "data/mine", "network": "vgg16", "pixels": "64", "seeds": "2"}
-    sizes = {"unpruned": "0.800", "lrp": "0.460", "random": "–"}
+    sizes = {"unpruned": "0.800", "always one class": "0.500", "lrp": "0.460, -0.340", "random": "–"}
     assert tuned == about | {"sums of lrp": "absolute"} | sizes | {overview.LAST: "lrp"}
-    assert cut == {"study": "[mine](mine.md)"} | sizes | {"lrp": "0.260"}
+    assert cut == {"study": "[mine](mine.md)"} | sizes | {"lrp": "0.260, -0.540"}
     assert few == {"study": "[mine](mine.md)", "updates": "30"} | sizes
     assert overview.lines("a", PARAMS, rows(), pairs(0.1), None)[overview.TUNED][overview.LAST] == "none"
     assert len(overview.lines("a", PARAMS, rows(), pairs(0.1), None)) == 2
@@ -65,8 +69,8 @@ def test_tables_hold_all_criteria_and_a_dash_where_a_study_has_one_not():
     one = overview.lines("one", PARAMS, rows(), pairs(0.1), None)
     other = overview.lines("other", PARAMS, rows().replace({"lrp": "crp"}), pairs(0.1), None)
     text = overview.page([one, other])
-    assert "| one | 0.800 | 0.260 | – | – |\n| other | 0.800 | – | – | 0.260 |" in text
-    assert "| unpruned | lrp | random | crp | better than random |" in text
+    assert "| one | 0.800 | 0.500 | 0.260, -0.540 | – | – |\n| other | 0.800 | 0.500 | – | – | 0.260, -0.540 |" in text
+    assert "| unpruned | always one class | lrp | random | crp | better than random |" in text
 
 
 @pytest.mark.parametrize("folder", RESULTS, ids=lambda folder: folder.name)
@@ -80,6 +84,6 @@ def test_numbers_are_those_of_the_studys_own_comparison(folder):
     for line, phase in zip(found.values(), ("finetuned", "pruned"), strict=True):
         means = levels[levels["phase"] == phase].set_index("criterion")["mean"]
         criteria = pruning.query("criterion != 'baseline'")["criterion"].unique()
-        assert {name: line[name] for name in criteria} == {
+        assert {name: line[name].split(",")[0] for name in criteria} == {
             name: f"{means[name]:.3f}" if name in means else "–" for name in criteria
         }
