@@ -56,7 +56,8 @@ def main() -> None:
             found[name].append(rows)
     made = {name: pd.concat(parts, ignore_index=True) for name, parts in found.items()}
     of_subgroups = ["subgroup", "value"]
-    largest = tables.largest(dict(zip(names, np.bincount(labels, minlength=len(names)), strict=True)))
+    counts = dict(zip(names, np.bincount(labels, minlength=len(names)), strict=True))
+    largest, majority = tables.largest(counts), tables.majority(counts)
     always = safety.by_class(labels, np.eye(len(names))[[names.index(largest)] * len(labels)], names)
     always = [always.assign(criterion=f"always {largest}", seed=seed) for seed in unpruned]
     count, classes = len(made["classes"]), pd.concat([made["classes"], *always], ignore_index=True)
@@ -71,6 +72,8 @@ def main() -> None:
     plots.save(plots.reliability_curves(made["reliability"]), arguments.folder / "reliability.svg")
     ends = tables.at_the_end(made["classes"].query("phase == 'finetuned'"))[KEYS].drop_duplicates()
     ended = {name: rows.merge(ends) for name, rows in made.items()}
+    ended["classes"] = pd.concat([always, ended["classes"]])
+    ended["reliability"] = pd.concat([tables.of(made["reliability"], criterion="baseline"), ended["reliability"]])
     lost = safety.most_lost(ended["flips"], SHOWN)
     shown = {
         criterion: [(pictures[index.index.get_loc(row.image_id)], _caption(row)) for row in rows.itertuples()]
@@ -78,14 +81,21 @@ def main() -> None:
     }
     plots.save_pictures(plots.picture_rows(shown, SHOWN), arguments.folder / "flips.png")
     with replacing(arguments.folder / "page.md") as temporary:
-        temporary.write_text(page(pd.concat([always, ended["classes"]]), ended["subgroups"], ended["flips"]))
+        temporary.write_text(page(ended, majority))
 
 
-def page(classes: pd.DataFrame, subgroups: pd.DataFrame, flips: pd.DataFrame) -> str:
-    """Return what the last step did to classes, subgroups and images, as Markdown (means over seeds).
+def page(ended: dict[str, pd.DataFrame], majority: pd.Series) -> str:
+    """Return what the last step did to classes, subgroups, images and calibration, as Markdown (means over seeds).
 
-    Before the criteria, the classes have what always naming the largest class would do.
+    Parameters
+    ----------
+    ended : dict
+        Rows of the last step: classes (before the criteria, with what always naming the largest class would do),
+        subgroups, flips, reliability (with that of the unpruned networks).
+    majority : Series
+        Of `tables.majority`.
     """
+    classes, subgroups, flips = ended["classes"], ended["subgroups"], ended["flips"]
     parts = [
         "Recall of each class less that of the unpruned network:",
         tables.changes_markdown(classes, "class", "recall_change"),
@@ -98,12 +108,19 @@ def page(classes: pd.DataFrame, subgroups: pd.DataFrame, flips: pd.DataFrame) ->
         parts += [
             f"Of the subgroups of {tables.SUBGROUP} images or more, the three that lost most accuracy (images):",
             tables.worst_markdown(subgroups, "accuracy_change"),
+            "All of these subgroups (images): accuracy, and less the unpruned network; 95 % interval over the images, "
+            "mean over seeds:",
+            tables.subgroups_markdown(subgroups),
         ]
     if not flips.empty:
         parts += [
             "Images whose predicted class changed: right before (lost), right after (gained), neither (other):",
             tables.flips_markdown(flips),
         ]
+    parts += [
+        "Expected calibration error, by 15 bins of confidence:",
+        tables.calibration_markdown(ended["reliability"], majority),
+    ]
     return "\n\n".join(parts) + "\n"
 
 

@@ -267,6 +267,50 @@ def worst_markdown(subgroups: pd.DataFrame, measure: str, shown: int = 3) -> str
     return as_markdown(pd.DataFrame(lines))
 
 
+def subgroups_markdown(subgroups: pd.DataFrame) -> str:
+    """Return accuracies, changes and 95 % intervals, means over seeds, subgroup of 20 images or more by criterion.
+
+    Parameters
+    ----------
+    subgroups : DataFrame
+        criterion, seed, subgroup, value, images, accuracy, low, high (its interval over the subgroup's images) and
+        accuracy_change; one step of each chain.
+    """
+    large = subgroups[subgroups["images"] >= SUBGROUP]
+    name = large["subgroup"] + " " + large["value"].astype(str) + " (" + large["images"].astype(str) + ")"
+    keys = [name.rename("subgroup"), large["criterion"]]
+    mean = large.groupby(keys, sort=False)[["accuracy", "accuracy_change", "low", "high"]].mean()
+    texts = mean["accuracy"].map("{:.3f}".format) + mean["accuracy_change"].map(", {:+.3f}".format)
+    texts += mean["low"].map(" ({:.3f}".format) + mean["high"].map(" to {:.3f})".format)
+    wide = texts.unstack().loc[name.unique(), large["criterion"].unique()]
+    return as_markdown(wide.rename_axis(columns=None).reset_index())
+
+
+def calibration_markdown(reliability: pd.DataFrame, majority: pd.Series) -> str:
+    """Return the expected calibration error, and less the unpruned network, by criterion and of `majority`.
+
+    Parameters
+    ----------
+    reliability : DataFrame
+        criterion, seed, step, phase, and a row a bin: images, and sums over them: confidence, correct. The unpruned
+        networks and one step of each chain.
+    """
+    parts = reliability.assign(apart=(reliability["correct"] - reliability["confidence"]).abs())
+    sums = parts.groupby(["criterion", "seed"], sort=False)[["apart", "images"]].sum()
+    rows = (sums["apart"] / sums["images"]).rename("ece").reset_index()
+    groups = with_change(rows, [], ["ece"]).groupby("criterion", sort=False)
+    mean, std = groups[["ece", "ece_change"]].mean(), groups[["ece", "ece_change"]].std()
+    texts = pd.DataFrame({"ece": spread(mean["ece"], std["ece"])})
+    texts["less the unpruned network"] = spread(mean["ece_change"], std["ece_change"], sign="+")
+    texts.loc["baseline", "less the unpruned network"] = ""
+    error = 1 - majority["accuracy"]  # it is certain
+    always = pd.Series(
+        {"ece": f"{error:.4f}", "less the unpruned network": f"{error - mean.loc['baseline', 'ece']:+.4f}"},
+        name=majority.name,
+    )
+    return with_criterion(_with_line(texts.rename({"baseline": "unpruned"}), always, after=1))
+
+
 def similarities_markdown(rows: pd.DataFrame, measures: dict[str, str]) -> str:
     """Return mean and standard deviation of measures (column to words) by criterion, as Markdown."""
     groups = rows.groupby("criterion", sort=False)[list(measures)]
