@@ -41,8 +41,9 @@ def main() -> None:
     introduction = _introduction(params, data, _read(arguments.data / "index.csv"))
     title = f"Pruning {params.model.name} on {_data_set(params)} by what it finds relevant"
     sections = {
-        "The result": _result(metrics, table, majority, levels, pairs, few_pairs),
-        "Criteria at equal size": _equal_size(metrics, levels, pairs, areas, majority),
+        "The result": _result(metrics, table, majority, levels, pairs),
+        **_better_than_random(table, pairs, few_pairs),
+        "Criteria at equal size": _equal_size(metrics, table, levels, pairs, areas, majority),
         "Each layer alone": _asked(
             metrics / "sensitivity/sensitivity.svg",
             "Accuracy (validation) without the lowest filters of one layer alone, by the part of them removed.",
@@ -76,8 +77,11 @@ def main() -> None:
             metrics / "deployment/deployment.svg",
             "Speed of the last networks against that of the unpruned one, measured, and what MACs promise.",
         ),
-        "Training of the unpruned networks": [
-            page.figure(metrics / "plots/training.svg", "Loss and validation accuracy by epoch."),
+        "Training": [
+            page.figure(
+                metrics / "plots/training.svg",
+                "Loss and validation accuracy of the unpruned networks by epoch, and of all steps' fine-tuning.",
+            ),
         ],
         "How to make it again": _again(arguments.params),
     }
@@ -99,43 +103,50 @@ def _introduction(params: Params, data: dict, index: pd.DataFrame) -> str:
 
 
 def _result(
-    metrics: Path,
-    table: pd.DataFrame,
-    majority: pd.Series,
-    levels: pd.DataFrame,
-    pairs: pd.DataFrame,
-    few: pd.DataFrame,
+    metrics: Path, table: pd.DataFrame, majority: pd.Series, levels: pd.DataFrame, pairs: pd.DataFrame
 ) -> list[str]:
+    stability = _read(metrics / "comparison/stability.csv")
+    said = verdicts.sentences(levels, pairs, stability, _criteria(table))
+    return [
+        page.markdown("\n".join(f"> {sentence}\n>" for sentence in said)),
+        page.figure(metrics / "plots/balanced_accuracy.svg", "Balanced accuracy against what is left of the network."),
+        page.markdown(tables.title(table)),
+        page.markdown(tables.markdown(table, majority)),
+    ]
+
+
+def _better_than_random(table: pd.DataFrame, pairs: pd.DataFrame, few: pd.DataFrame) -> dict[str, list[str]]:
+    """Return a section with what is better than random in each regime; none where there is nothing to compare."""
+    if not {"random"} < set(_criteria(table)):
+        return {}
     regimes = {("all training images", when): pairs[pairs["phase"] == phase] for phase, when in chains.PHASES.items()}
     for images, of_number in few.groupby("images_per_class"):
         regime = f"few: {images} of each class"
         words = chains.FEW_SHOT_PHASES.items()
         regimes |= {(regime, when): of_number[of_number["phase"] == phase] for phase, when in words}
-    stability = _read(metrics / "comparison/stability.csv")
-    criteria = [name for name in table["criterion"].unique() if name != "baseline"]
-    said = verdicts.sentences(levels, pairs, stability, criteria)
-    blocks = [
-        page.markdown("\n".join(f"> {sentence}\n>" for sentence in said)),
-        page.figure(metrics / "plots/balanced_accuracy.svg", "Balanced accuracy against what is left of the network."),
-        page.markdown(tables.title(table)),
-        page.markdown(tables.markdown(table, majority)),
-        page.markdown(f"Less the unpruned network:\n\n{tables.difference_markdown(table, majority)}"),
-    ]
-    if "random" in criteria and len(criteria) > 1:
-        words = (
-            "Criteria whose balanced accuracy is higher than that of random removal where this part of the MACs is "
-            f"left (p < {equal_size.LEVEL} of a paired permutation test over test images, for these networks, "
-            "corrected for all pairs and sizes):"
-        )
-        better = verdicts.better_than_markdown(regimes, "random")
-        blocks.append(page.markdown(f"### Better than removing filters at random?\n\n{words}\n\n{better}"))
-    return blocks
+    words = (
+        "Criteria whose balanced accuracy is higher than that of random removal where this part of the MACs is "
+        f"left (p < {equal_size.LEVEL} of a paired permutation test over test images, for these networks, "
+        "corrected for all pairs and sizes of a line):"
+    )
+    better = verdicts.better_than_markdown(regimes, "random")
+    return {"Better than removing filters at random?": [page.markdown(f"{words}\n\n{better}")]}
+
+
+def _criteria(table: pd.DataFrame) -> list[str]:
+    return [name for name in table["criterion"].unique() if name != "baseline"]
 
 
 def _equal_size(
-    metrics: Path, levels: pd.DataFrame, pairs: pd.DataFrame, areas: pd.DataFrame, majority: pd.Series
+    metrics: Path,
+    table: pd.DataFrame,
+    levels: pd.DataFrame,
+    pairs: pd.DataFrame,
+    areas: pd.DataFrame,
+    majority: pd.Series,
 ) -> list[str]:
-    blocks = [_page(metrics / "comparison/page.md")]
+    less = f"After the last step, less the unpruned network:\n\n{tables.difference_markdown(table, majority)}"
+    blocks = [_page(metrics / "comparison/page.md"), page.markdown(less)]
     others = equal_size.at_other_sizes(levels, pairs, chains.PHASES, majority)
     blocks += _folded("At equal filters, parameters and measured time", others)
     blocks.append(page.markdown("\n\n".join(equal_size.areas_markdown(areas, chains.PHASES, majority))))

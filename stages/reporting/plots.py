@@ -253,10 +253,11 @@ def drift_curves(rows: pd.DataFrame, measures: dict[str, str]) -> Figure:
             means = rows[rows["criterion"] == criterion].groupby("step")[measure].mean()
             style = "--" if criterion == "random" else "-"
             axes.plot([0, *means.index], [1, *means], style, marker="o", ms=3, color=colour, label=criterion)
+        axes.axhline(1, color="grey", linestyle=":", label="unpruned")
         axes.set(xlabel="step", ylabel=words, ylim=(None, 1.02))
         axes.xaxis.get_major_locator().set_params(integer=True)
         axes.grid(alpha=0.3)
-    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=len(criteria))
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=len(criteria) + 1)
     return figure
 
 
@@ -312,17 +313,30 @@ def heat_map_rows(images: list[np.ndarray], names: list[str], maps: dict[str, np
 
 
 def training_curves(history: pd.DataFrame) -> Figure:
-    """Return the baselines' training and validation loss and validation accuracy by epoch."""
-    figure = Figure(figsize=(8, 3), layout="constrained")
-    left, right = figure.subplots(1, 2)
+    """Return the baselines' losses and validation accuracy by epoch, and that of all fine-tunings, one after another.
+
+    Parameters
+    ----------
+    history : DataFrame
+        criterion, seed, step, epoch, train_loss, val_loss, val_accuracy. A line of fine-tuning is a mean over seeds.
+    """
+    figure = Figure(figsize=(11, 3.2), layout="constrained")
+    left, right, tuned = figure.subplots(1, 3)
     for seed, rows in history[history["criterion"] == "baseline"].groupby("seed"):
         left.plot(rows["epoch"], rows["train_loss"], label=f"training, seed {seed}")
         left.plot(rows["epoch"], rows["val_loss"], "--", label=f"validation, seed {seed}")
         right.plot(rows["epoch"], rows["val_accuracy"], label=f"seed {seed}")
     left.set(xlabel="epoch", ylabel="loss (nats)")
     right.set(xlabel="epoch", ylabel="validation accuracy")
-    left.legend()
-    right.legend()
+    steps = history[history["criterion"] != "baseline"]
+    criteria = steps["criterion"].unique()
+    for colour, criterion in zip(COLOURS * len(criteria), criteria, strict=False):
+        means = steps[steps["criterion"] == criterion].groupby(["step", "epoch"])["val_accuracy"].mean()
+        style = "--" if criterion == "random" else "-"
+        tuned.plot(range(1, len(means) + 1), means, style, color=colour, label=criterion)
+    tuned.set(xlabel="epoch of fine-tuning, over all steps", ylabel="validation accuracy")
+    for axes in (left, right, tuned):
+        axes.legend(fontsize=7)
     return figure
 
 

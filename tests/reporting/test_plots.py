@@ -83,3 +83,45 @@ def test_a_saved_figure_is_laid_out_and_cut_as_matplotlib_does_it(tmp_path):
     plots.save(drawn(), tmp_path / "saved.svg")
     drawn().savefig(tmp_path / "own.svg", bbox_inches="tight")
     assert boxes(tmp_path / "saved.svg") == pytest.approx(boxes(tmp_path / "own.svg"), abs=3)  # points
+
+
+def chains(images):
+    rows = [["baseline", 0, 0, "baseline", 100.0, 0.9]]
+    for criterion, tuned in (("lrp", 0.8), ("random", 0.6)):
+        rows += [[criterion, 0, 1, "pruned", 40.0, 0.3], [criterion, 0, 1, "finetuned", 40.0, tuned - 0.01 * images]]
+    columns = ["criterion", "seed", "step", "phase", "macs", "balanced_accuracy"]
+    sizes = {"filters": 10.0, "params": 20.0, "images_per_class": images}
+    return pd.DataFrame(rows, columns=columns).assign(**sizes)
+
+
+def test_the_unpruned_network_and_random_removal_are_in_every_panel_of_a_metric():
+    figure = plots.metric_curves(chains(0), "balanced_accuracy")
+    assert [axes.get_xlabel() for axes in figure.axes] == ["MACs left", "parameters left", "filters left"] * 2
+    for axes, tuned in zip(figure.axes, [False] * 3 + [True] * 3, strict=True):
+        assert set(line(axes, "unpruned")[1]) == {0.9}
+        assert line(axes, "random")[1] == pytest.approx([0.9, 0.6 if tuned else 0.3])
+    assert line(figure.axes[0], "lrp") == (pytest.approx([1, 0.4]), pytest.approx([0.9, 0.3]))
+    few = plots.few_shot_curves(pd.concat([chains(10), chains(1)]), "balanced_accuracy").axes
+    assert [axes.get_title().split("\n")[0] for axes in few] == ["1 image a class", "10 images a class"] * 2
+    assert [line(axes, "random")[1][1] for axes in few] == pytest.approx([0.3, 0.3, 0.59, 0.5])
+    assert all(set(line(axes, "unpruned")[1]) == {0.9} for axes in few)
+
+
+def test_heat_maps_of_the_unpruned_network_are_as_similar_as_can_be():
+    rows = pd.DataFrame([["lrp", 0, 1, 0.8], ["lrp", 1, 1, 0.6], ["lrp", 0, 2, 0.5]])
+    rows.columns = ["criterion", "seed", "step", "cosine"]
+    (axes,) = plots.drift_curves(rows, {"cosine": "cosine similarity"}).axes
+    assert line(axes, "lrp") == (pytest.approx([0, 1, 2]), pytest.approx([1, 0.7, 0.5]))
+    assert set(line(axes, "unpruned")[1]) == {1}
+
+
+def test_training_is_drawn_by_seed_and_fine_tuning_one_step_after_another():
+    rows = [["baseline", 0, 0, 1, 2.0, 1.9, 0.3], ["baseline", 0, 0, 2, 1.5, 1.6, 0.5]]
+    rows += [["lrp", seed, step, epoch, 1.0, 1.0, 0.1 * step + 0.01 * epoch + 0.02 * seed]
+             for seed in (0, 1) for step in (1, 2) for epoch in (1, 2)]  # fmt: skip
+    columns = ["criterion", "seed", "step", "epoch", "train_loss", "val_loss", "val_accuracy"]
+    losses, accuracies, tuned = plots.training_curves(pd.DataFrame(rows, columns=columns)).axes
+    assert line(losses, "training, seed 0")[1] == pytest.approx([2.0, 1.5])
+    assert line(losses, "validation, seed 0")[1] == pytest.approx([1.9, 1.6])
+    assert line(accuracies, "seed 0")[1] == pytest.approx([0.3, 0.5])
+    assert line(tuned, "lrp") == (pytest.approx([1, 2, 3, 4]), pytest.approx([0.12, 0.13, 0.22, 0.23]))
