@@ -193,16 +193,19 @@ def export_study(name: str) -> None:
         "comparison/time.*",
         "safety/classes.csv",
         "safety/subgroups.csv",
+        "safety/confusion.*",
+        "safety/reliability.*",
         "sensitivity/sensitivity.*",
         "sensitivity/parts.csv",
         "deployment/deployment.*",
         "few_shot/few_shot.*",
-        "drift/drift.svg",
-        "drift/drift.pdf",
+        "drift/drift.*",
         "concepts/changes.*",
         "prototypes/prototypes.*",
     )
-    files = [path for kind in small for path in metrics.glob(kind)]
+    files = {path.name: path for kind in small for path in metrics.glob(kind)}
+    for part in ("few_shot", "few_shot_latency"):  # whose tables are called as those of the comparison
+        files |= {f"{part}_{path.name}": path for path in metrics.glob(f"{part}/*.csv")}
     majority = tables.majority(json.loads(run.PREPARED.read_text())["counts"]["test"])
     page = [
         f"{tables.splits(pd.read_csv(run.PREPARED.with_name('index.csv')))} {_start(params)}",
@@ -215,6 +218,8 @@ def export_study(name: str) -> None:
         "Recall of each class:",
         tables.classes_markdown(rows, majority),
         (metrics / "safety/page.md").read_text().strip(),
+        "![confusions at the last step](confusion.svg)",
+        "![accuracy against confidence at the last step](reliability.svg)",
         "Size, and milliseconds a forward pass:",
         tables.latency_markdown(rows, pd.read_csv(metrics / "latency.csv")),
         "![balanced accuracy and MACs against measured time](time.svg)",
@@ -244,6 +249,8 @@ def export_study(name: str) -> None:
         * (metrics / "sensitivity/sensitivity.svg").exists(),
         "## Every step",
         tables.steps_markdown(rows, majority),
+        "What ended the chains:",
+        tables.ends_markdown(pd.read_csv(metrics / "chains.csv")),
         "![accuracy](accuracy.svg)",
         "![filters left in each layer](layers.svg)",
     ]
@@ -272,15 +279,16 @@ def export_prototypes(name: str) -> None:
     _refuse_outdated()
     metrics, seed = Path("metrics"), load(run.PARAMS).seeds[0]
     pictures = metrics / f"plots/prototypes/seed{seed}"
-    files, page = [metrics / "prototypes/prototypes.csv"], [(metrics / "prototypes/page.md").read_text().strip()]
-    if not len(pd.read_csv(files[0])):
-        raise InputError(f"{files[0]}: has no ProtoPNets; prototypes.per_class in {run.PARAMS} asks for them")
-    files.append(metrics / "prototypes/prototypes.svg")
+    made, page = metrics / "prototypes", [(metrics / "prototypes/page.md").read_text().strip()]
+    if not len(pd.read_csv(table := made / "prototypes.csv")):
+        raise InputError(f"{table}: has no ProtoPNets; prototypes.per_class in {run.PARAMS} asks for them")
+    files = {path.name: path for path in made.glob("prototypes.*")}
     page += ["![balanced accuracy of ProtoPNets beside filter pruning](prototypes.svg)"]
     data = json.loads(run.PREPARED.read_text())
     for of_class in data["classes"][:PICTURED_CLASSES]:
         stem = file_name(of_class)
-        files += [pictures / f"prototypes/{stem}.png", pictures / f"explanations/{stem}.1.png"]
+        files |= {f"{stem}.png": pictures / f"prototypes/{stem}.png"}
+        files |= {f"{stem}.1.png": pictures / f"explanations/{stem}.1.png"}
         page += [
             f"Prototypes of {of_class}, seed {seed}, in their images, and what there is like them:",
             f"![prototypes of {of_class}](<{stem}.png>)",
@@ -311,7 +319,8 @@ def export_target(name: str, target: str) -> None:
     if not _is_up_to_date(target):
         raise InputError(f"{metrics}: not that of {run.PARAMS} and the code as they are; `make {target}` makes it")
     page = (metrics / "page.md").read_text()
-    _export(name, f"make {target}", [file for file in metrics.iterdir() if file.name != "page.md"], [page.strip()])
+    files = {file.name: file for file in metrics.iterdir() if file.name != "page.md"}
+    _export(name, f"make {target}", files, [page.strip()])
 
 
 def _is_up_to_date(target: str) -> bool:
@@ -319,7 +328,7 @@ def _is_up_to_date(target: str) -> bool:
     return "Nothing to be done" in answer.stdout + answer.stderr
 
 
-def _export(name: str, command_line: str, files: list[Path], page: list[str]) -> None:
+def _export(name: str, command_line: str, files: dict[str, Path], page: list[str]) -> None:
     if name == PROTOTYPES:
         raise InputError(f"{name}: is what the ProtoPNets of all studies are exported to; take another name")
     folder, file = RESULTS / name, Path(f"{RESULTS}-{name}.md")
@@ -329,14 +338,14 @@ def _export(name: str, command_line: str, files: list[Path], page: list[str]) ->
     print(file)
 
 
-def _exported(folder: Path, command_line: str, files: list[Path], page: list[str]) -> str:
-    """Copy files, the parameters and the page's tables to a folder; return the page, headed by what made it."""
+def _exported(folder: Path, command_line: str, files: dict[str, Path], page: list[str]) -> str:
+    """Copy files, by their names there, the parameters and the page's tables to a folder; return the page, headed."""
     from stages.reporting import tables
 
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    for source in [run.PARAMS, *files]:
-        shutil.copy(source, folder)
+    for name, source in {run.PARAMS.name: run.PARAMS, **files}.items():
+        shutil.copy(source, folder / name)
     packages = ", ".join(f"{package} {version(package)}" for package in ("torch", "zennit", "torch-pruning"))
     head = (
         f"Made at commit {provenance.commit()} by `{command_line}`, with "
