@@ -27,8 +27,8 @@ from stages.params.scores import Lrp
 from stages.pruning.scoring import composite
 from stages.reporting import drift, plots
 
-SHOWN = 8  # classes in the picture, one image each
-COLUMNS = 4  # steps in the picture
+SHOWN = 10  # classes in the picture, one image each
+COLUMNS = 8  # steps in the picture
 
 
 def main() -> None:
