@@ -218,7 +218,13 @@ def test_results_are_exported_with_what_made_them(whole):
     exported = study.files("docs/results/small")
     assert {"accuracy.pdf", "time.pdf", "few_shot.svg", "few_shot.csv", "pairs.csv", "tables.tex"} <= set(exported)
     assert "Similarity of heat maps of the same test images" in page and "](results/small/drift.svg)" in page
-    assert {"sensitivity.svg", "sensitivity.csv", "parts.csv", "drift.pdf"} <= set(exported)
+    assert {"sensitivity.svg", "sensitivity.csv", "parts.csv", "drift.pdf", "drift.csv"} <= set(exported)
+    assert {"confusion.svg", "confusion.csv", "reliability.pdf", "reliability.csv"} <= set(exported)
+    for regime in ("few_shot", "few_shot_latency"):  # beside the comparison's own
+        assert exported[f"{regime}_levels.csv"] == (study.folder / f"metrics/{regime}/levels.csv").read_bytes()
+    assert exported["levels.csv"] == (study.folder / "metrics/comparison/levels.csv").read_bytes()
+    assert "| criterion | ended by | measure | seeds | unpruned | now |\n| --- |" in page
+    assert "Expected calibration error, by 15 bins of confidence:" in page
     assert "page.md" not in exported
     assert "the lowest filters of one layer alone removed" in page and "](results/small/sensitivity.svg)" in page
     assert rf"& {accuracy:.4f} &".encode() in exported["tables.tex"]
@@ -236,7 +242,9 @@ def test_results_are_exported_with_what_made_them(whole):
     assert page.index("## another") < page.index("## likeness")
     assert page.count(commit) == 2
     assert "![prototypes of t-shirt](<results/prototypes/likeness/t-shirt.png>)" in page
-    assert {"t-shirt.png", "t-shirt.1.png", "prototypes.svg"} <= set(study.files("docs/results/prototypes/likeness"))
+    assert {"t-shirt.png", "t-shirt.1.png", "prototypes.svg", "prototypes.pdf"} <= set(
+        study.files("docs/results/prototypes/likeness")
+    )
     study.edit(prune__steps=3)
     study.run("git", "commit", "-q", "-a", "-m", "not run")
     assert "`dvc repro` makes it" in study.run("python", "-m", "stages.study", "export", "small", status=2)
