@@ -1,4 +1,4 @@
-"""Stage latency: how long a forward pass takes. Alone on the machine: it claims every core.
+"""Stage latency: how long a forward pass of each network takes. Alone on the machine: it claims every core.
 
 By hand::
 
@@ -6,14 +6,15 @@ By hand::
         --checkpoints models/baseline/seed0.safetensors models/pruned/lrp/seed0/step1.safetensors
 """
 
+from functools import partial
 from pathlib import Path
 
 from stages import command, device
 from stages.files import write_rows
 from stages.names import identify, without_repeats
 from stages.networks import checkpoint
-from stages.networks.timing import in_words, times
 from stages.params import load
+from stages.timed import in_rounds
 
 
 def main() -> None:
@@ -24,16 +25,12 @@ def main() -> None:
     params = load(arguments.params).evaluate.latency
     log = command.logger("latency")
     where = device.prepare(params.threads)
-    rows = []
+    networks = []
     for path in without_repeats(arguments.checkpoints):
-        identity = identify(path)
-        found = times(*checkpoint.load(path), params, where)
-        rows += [
-            {"criterion": identity.criterion, "seed": identity.seed, "step": identity.step} | measured
-            for measured in found
-        ]
-        log.info("%s seed %d step %d: %s", *identity[:3], in_words(found))
-    write_rows(arguments.latency, rows)
+        criterion, seed, step, _ = identify(path)
+        columns = {"criterion": criterion, "seed": seed, "step": step}
+        networks.append((columns, partial(checkpoint.load, path)))
+    write_rows(arguments.latency, in_rounds(networks, params, where, log))
 
 
 if __name__ == "__main__":

@@ -10,14 +10,17 @@ core.
 """
 
 import json
+from functools import partial
 from pathlib import Path
+
+from torch import nn
 
 from stages import command, device
 from stages.errors import naming
 from stages.files import write_rows
 from stages.networks.checkpoint import Architecture
-from stages.networks.timing import in_words, times
 from stages.params import load
+from stages.timed import in_rounds
 
 
 def main() -> None:
@@ -28,20 +31,19 @@ def main() -> None:
     params = load(arguments.params).evaluate.latency
     log = command.logger("latency_few_shot")
     where = device.prepare(params.threads)
-    rows = {}
+    networks = {}
     for path in arguments.architectures:
         with naming(path):
             chain = json.loads(path.read_text())
         for made in chain:
             architecture = Architecture(**made.pop("architecture"))
-            key = tuple(made.values())
-            if key in rows:
-                continue  # each chain has the unpruned network, too
-            network = architecture.rebuilt().to(memory_format=architecture.memory_format)
-            found = times(network, architecture, params, where)
-            rows[key] = [made | measured for measured in found]
-            log.info("%s: %s", ", ".join(f"{name} {value}" for name, value in made.items()), in_words(found))
-    write_rows(arguments.latency, [row for found in rows.values() for row in found])
+            networks.setdefault(tuple(made.values()), (made, partial(built, architecture)))  # each has the unpruned one
+    write_rows(arguments.latency, in_rounds(list(networks.values()), params, where, log))
+
+
+def built(architecture: Architecture) -> tuple[nn.Module, Architecture]:
+    """Return a network of these layers, with random weights, as it is timed."""
+    return architecture.rebuilt().to(memory_format=architecture.memory_format), architecture
 
 
 if __name__ == "__main__":
