@@ -121,7 +121,7 @@ def at_other_sizes(levels: pd.DataFrame, pairs: pd.DataFrame, phases: dict[str, 
             if not (differences := differences_to(tables.of(pairs, axis=axis, phase=phase), "random")).empty:
                 parts.append(f"{when[0].upper()}{when[1:]}: {better_than(differences, 'random').lower()}")
         if "random" in criteria and "random" not in set(of_axis["criterion"]):
-            parts.append("Not with all seeds does random removal get to one of these sizes.")
+            parts.append("Random removal does not get to any of these sizes with all seeds.")
         found.append("\n\n".join(parts))
     return found
 

@@ -93,7 +93,7 @@ def test_a_criterion_that_gets_nowhere_so_small_has_dashes():
         "| lrp | 0.7000, -0.1000 (0.5000 to 0.8000) | 0.6000, -0.1000 (0.5000 to 0.8000) |",
         "| random | – | – |",
         "",
-        "Not with all seeds does random removal get to one of these sizes.",
+        "Random removal does not get to any of these sizes with all seeds.",
     ]
 
 
