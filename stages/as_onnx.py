@@ -118,10 +118,7 @@ def speeds(
     for engine, (ours, whole) in engines.items():
         for batch in settings.batch_sizes:
             images = torch.zeros(batch, 3, image_size, image_size)
-            rounds = [
-                [timing.measure(each, images, settings.threads, settings.seconds)[0] for each in (ours, whole)]
-                for _ in range(timing.ROUNDS)
-            ]
+            rounds = timing.by_turns(ours, whole, images, settings.threads, settings.seconds)
             pruned, unpruned_time = map(median, zip(*rounds, strict=True))
             rows.append(
                 {"engine": engine, "batch": batch, "milliseconds": pruned, "unpruned_milliseconds": unpruned_time}

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from stages.networks.checkpoint import Architecture
-from stages.networks.timing import in_words, times
+from stages.networks.timing import measure
 from stages.params.measuring import Latency
 
 ROUNDS = 3
@@ -40,12 +40,24 @@ def in_rounds(
     for _ in range(ROUNDS):
         for (columns, loaded), found in zip(networks, rounds, strict=True):
             found.append(times(*loaded(), settings, where))
-            log.info("%s: %s", ", ".join(f"{name} {value}" for name, value in columns.items()), in_words(found[-1]))
+            words = ", ".join(f"{value:.2f} ms at batch {batch}" for batch, value in found[-1].items())
+            log.info("%s: %s", ", ".join(f"{name} {value}" for name, value in columns.items()), words)
     rows = []
     for (columns, _), found in zip(networks, rounds, strict=True):
-        for of_batch in zip(*found, strict=True):
-            measured = [row["milliseconds"] for row in of_batch]
-            known = {"batch": of_batch[0]["batch"], "threads": of_batch[0]["threads"]}
-            spread = round(max(measured) - min(measured), 4)
-            rows.append(columns | known | {"milliseconds": median(measured), "spread": spread})
+        for batch in settings.batch_sizes:
+            measured = [of_round[batch] for of_round in found]
+            middle, spread = round(median(measured), 4), round(max(measured) - min(measured), 4)
+            rows.append(
+                columns | {"batch": batch, "threads": settings.threads, "milliseconds": middle, "spread": spread}
+            )
     return rows
+
+
+def times(network: nn.Module, architecture: Architecture, settings: Latency, where: torch.device) -> dict[int, float]:
+    """Return, by batch size, how many milliseconds a forward pass of black images takes."""
+    network.to(where)
+    found = {}
+    for batch in settings.batch_sizes:
+        images = torch.zeros(batch, 3, architecture.image_size, architecture.image_size, device=where)
+        found[batch] = measure(network, architecture.normalise(images), settings.threads, settings.seconds)
+    return found

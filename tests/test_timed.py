@@ -12,7 +12,7 @@ def test_networks_are_timed_by_turns_and_what_disturbs_one_round_does_not_count(
         order.append(network)
         assert settings.seconds * timed.ROUNDS == 0.3
         measured = milliseconds[network].pop(0)
-        return [{"batch": batch, "threads": 1, "milliseconds": batch * measured, "spread": 9} for batch in (1, 32)]
+        return {batch: batch * measured for batch in settings.batch_sizes}
 
     monkeypatch.setattr(timed, "times", times)
     networks = [({"criterion": name, "step": 1}, lambda name=name: (name, None)) for name in ("a", "b")]
