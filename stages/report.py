@@ -106,7 +106,7 @@ def _result(
     metrics: Path, table: pd.DataFrame, majority: pd.Series, levels: pd.DataFrame, pairs: pd.DataFrame
 ) -> list[str]:
     stability = _read(metrics / "comparison/stability.csv")
-    said = verdicts.sentences(levels, pairs, stability, _criteria(table))
+    said = verdicts.sentences(levels, pairs, stability, tables.criteria(table))
     return [
         page.markdown("\n".join(f"> {sentence}\n>" for sentence in said)),
         page.figure(metrics / "plots/balanced_accuracy.svg", "Balanced accuracy against what is left of the network."),
@@ -117,7 +117,7 @@ def _result(
 
 def _better_than_random(table: pd.DataFrame, pairs: pd.DataFrame, few: pd.DataFrame) -> dict[str, list[str]]:
     """Return a section with what is better than random in each regime; none where there is nothing to compare."""
-    if not {"random"} < set(_criteria(table)):
+    if not {"random"} < set(tables.criteria(table)):
         return {}
     regimes = {("all training images", when): pairs[pairs["phase"] == phase] for phase, when in chains.PHASES.items()}
     for images, of_number in few.groupby("images_per_class"):
@@ -131,10 +131,6 @@ def _better_than_random(table: pd.DataFrame, pairs: pd.DataFrame, few: pd.DataFr
     )
     better = verdicts.better_than_markdown(regimes, "random")
     return {"Better than removing filters at random?": [page.markdown(f"{words}\n\n{better}")]}
-
-
-def _criteria(table: pd.DataFrame) -> list[str]:
-    return [name for name in table["criterion"].unique() if name != "baseline"]
 
 
 def _equal_size(
@@ -168,6 +164,7 @@ def _safety(metrics: Path, table: pd.DataFrame, majority: pd.Series) -> list[str
     return [
         page.markdown(f"Recall of each class at the last step:\n\n{tables.classes_markdown(table, majority)}"),
         _page(metrics / "safety/page.md"),
+        page.markdown(f"{tables.CALIBRATION}\n\n{tables.calibration_markdown(table, majority)}"),
         page.figure(
             metrics / "safety/flips.png",
             "Test images that were right before and are wrong after the last step. Above each: its class, what most "

@@ -56,8 +56,7 @@ def main() -> None:
             found[name].append(rows)
     made = {name: pd.concat(parts, ignore_index=True) for name, parts in found.items()}
     of_subgroups = ["subgroup", "value"]
-    counts = dict(zip(names, np.bincount(labels, minlength=len(names)), strict=True))
-    largest, majority = tables.largest(counts), tables.majority(counts)
+    largest = tables.largest(dict(zip(names, np.bincount(labels, minlength=len(names)), strict=True)))
     always = safety.by_class(labels, np.eye(len(names))[[names.index(largest)] * len(labels)], names)
     always = [always.assign(criterion=f"always {largest}", seed=seed) for seed in unpruned]
     count, classes = len(made["classes"]), pd.concat([made["classes"], *always], ignore_index=True)
@@ -72,8 +71,6 @@ def main() -> None:
     plots.save(plots.reliability_curves(made["reliability"]), arguments.folder / "reliability.svg")
     ends = tables.at_the_end(made["classes"].query("phase == 'finetuned'"))[KEYS].drop_duplicates()
     ended = {name: rows.merge(ends) for name, rows in made.items()}
-    ended["classes"] = pd.concat([always, ended["classes"]])
-    ended["reliability"] = pd.concat([tables.of(made["reliability"], criterion="baseline"), ended["reliability"]])
     lost = safety.most_lost(ended["flips"], SHOWN)
     shown = {
         criterion: [(pictures[index.index.get_loc(row.image_id)], _caption(row)) for row in rows.itertuples()]
@@ -81,21 +78,14 @@ def main() -> None:
     }
     plots.save_pictures(plots.picture_rows(shown, SHOWN), arguments.folder / "flips.png")
     with replacing(arguments.folder / "page.md") as temporary:
-        temporary.write_text(page(ended, majority))
+        temporary.write_text(page(pd.concat([always, ended["classes"]]), ended["subgroups"], ended["flips"]))
 
 
-def page(ended: dict[str, pd.DataFrame], majority: pd.Series) -> str:
-    """Return what the last step did to classes, subgroups, images and calibration, as Markdown (means over seeds).
+def page(classes: pd.DataFrame, subgroups: pd.DataFrame, flips: pd.DataFrame) -> str:
+    """Return what the last step did to classes, subgroups and images, as Markdown (means over seeds).
 
-    Parameters
-    ----------
-    ended : dict
-        Rows of the last step: classes (before the criteria, with what always naming the largest class would do),
-        subgroups, flips, reliability (with that of the unpruned networks).
-    majority : Series
-        Of `tables.majority`.
+    Before the criteria, the classes have what always naming the largest class would do.
     """
-    classes, subgroups, flips = ended["classes"], ended["subgroups"], ended["flips"]
     parts = [
         "Recall of each class less that of the unpruned network:",
         tables.changes_markdown(classes, "class", "recall_change"),
@@ -117,10 +107,6 @@ def page(ended: dict[str, pd.DataFrame], majority: pd.Series) -> str:
             "Images whose predicted class changed: right before (lost), right after (gained), neither (other):",
             tables.flips_markdown(flips),
         ]
-    parts += [
-        "Expected calibration error, by 15 bins of confidence:",
-        tables.calibration_markdown(ended["reliability"], majority),
-    ]
     return "\n\n".join(parts) + "\n"
 
 

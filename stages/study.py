@@ -183,7 +183,6 @@ def export_study(name: str) -> None:
     levels, pairs, areas = chains.compared(metrics, "comparison")
     few_levels, few_pairs, few_areas = chains.compared(metrics, "few_shot")
     stability = pd.read_csv(metrics / "comparison/stability.csv")
-    criteria = [name for name in rows["criterion"].unique() if name != "baseline"]
     small = (
         "baseline.json",
         "summary.json",
@@ -209,7 +208,7 @@ def export_study(name: str) -> None:
     majority = tables.majority(json.loads(run.PREPARED.read_text())["counts"]["test"])
     page = [
         f"{tables.splits(pd.read_csv(run.PREPARED.with_name('index.csv')))} {_start(params)}",
-        *verdicts.sentences(levels, pairs, stability, criteria),
+        *verdicts.sentences(levels, pairs, stability, tables.criteria(rows)),
         tables.title(rows),
         tables.markdown(rows, majority),
         "Less the unpruned network:",
@@ -218,6 +217,8 @@ def export_study(name: str) -> None:
         "Recall of each class:",
         tables.classes_markdown(rows, majority),
         (metrics / "safety/page.md").read_text().strip(),
+        tables.CALIBRATION,
+        tables.calibration_markdown(rows, majority),
         "![confusions at the last step](confusion.svg)",
         "![accuracy against confidence at the last step](reliability.svg)",
         "Size, and milliseconds a forward pass:",

@@ -8,6 +8,7 @@ SIZES = ["filters", "params", "macs"]
 EFFECTIVE = "effective_"  # before the name of a size: that without what is masked
 PHASES = ["baseline", "pruned", "finetuned"]
 LATEX = str.maketrans({sign: f"\\{sign}" for sign in "%&_#$"} | {"±": r"$\pm$", "<": "$<$", "–": "--"})
+CALIBRATION = "Expected calibration error, by 15 bins of confidence (always naming one class: with certainty):"
 SUBGROUP = 20  # images that a subgroup needs to be named on the page: one image more or less is 5 points
 
 
@@ -48,6 +49,11 @@ def at_the_end(rows: pd.DataFrame) -> pd.DataFrame:
 def baseline(table: pd.DataFrame) -> pd.Series:
     """Return the mean over seeds of the unpruned networks' rows."""
     return table.loc[table["phase"] == "baseline"].drop(columns=["criterion", "seed", "step", "phase"]).mean()
+
+
+def criteria(table: pd.DataFrame) -> list[str]:
+    """Return the criteria that a table has, in its order."""
+    return [name for name in table["criterion"].unique() if name != "baseline"]
 
 
 def headline(unpruned: pd.Series, last: pd.DataFrame) -> pd.DataFrame:
@@ -190,6 +196,22 @@ def classes_markdown(table: pd.DataFrame, majority: pd.Series) -> str:
     return with_criterion(texts.rename(columns=lambda name: name.removeprefix("recall_")))
 
 
+def calibration_markdown(table: pd.DataFrame, majority: pd.Series) -> str:
+    """Return the expected calibration error at the last step, and less the unpruned network, by criterion, as Markdown.
+
+    Naming the class of `majority` with certainty has its own.
+    """
+    groups = _unpruned_and_last(with_change(table, [], ["ece"])).groupby("criterion", sort=False)
+    mean, std = groups[["ece", "ece_change"]].mean(), groups[["ece", "ece_change"]].std()
+    texts = pd.DataFrame({"ece": spread(mean["ece"], std["ece"])})
+    texts["less the unpruned network"] = spread(mean["ece_change"], std["ece_change"], sign="+")
+    texts.loc["unpruned", "less the unpruned network"] = ""
+    error = 1 - majority["accuracy"]
+    less = f"{error - mean.loc['unpruned', 'ece']:+.4f}"
+    always = pd.Series({"ece": f"{error:.4f}", "less the unpruned network": less}, name=majority.name)
+    return with_criterion(_with_line(texts, always, after=1))
+
+
 def latency_markdown(table: pd.DataFrame, latency: pd.DataFrame) -> str:
     """Return sizes and milliseconds a forward pass at the last step as a Markdown table, beside what MACs promise.
 
@@ -284,31 +306,6 @@ def subgroups_markdown(subgroups: pd.DataFrame) -> str:
     texts += mean["low"].map(" ({:.3f}".format) + mean["high"].map(" to {:.3f})".format)
     wide = texts.unstack().loc[name.unique(), large["criterion"].unique()]
     return as_markdown(wide.rename_axis(columns=None).reset_index())
-
-
-def calibration_markdown(reliability: pd.DataFrame, majority: pd.Series) -> str:
-    """Return the expected calibration error, and less the unpruned network, by criterion and of `majority`.
-
-    Parameters
-    ----------
-    reliability : DataFrame
-        criterion, seed, step, phase, and a row a bin: images, and sums over them: confidence, correct. The unpruned
-        networks and one step of each chain.
-    """
-    parts = reliability.assign(apart=(reliability["correct"] - reliability["confidence"]).abs())
-    sums = parts.groupby(["criterion", "seed"], sort=False)[["apart", "images"]].sum()
-    rows = (sums["apart"] / sums["images"]).rename("ece").reset_index()
-    groups = with_change(rows, [], ["ece"]).groupby("criterion", sort=False)
-    mean, std = groups[["ece", "ece_change"]].mean(), groups[["ece", "ece_change"]].std()
-    texts = pd.DataFrame({"ece": spread(mean["ece"], std["ece"])})
-    texts["less the unpruned network"] = spread(mean["ece_change"], std["ece_change"], sign="+")
-    texts.loc["baseline", "less the unpruned network"] = ""
-    error = 1 - majority["accuracy"]  # it is certain
-    always = pd.Series(
-        {"ece": f"{error:.4f}", "less the unpruned network": f"{error - mean.loc['baseline', 'ece']:+.4f}"},
-        name=majority.name,
-    )
-    return with_criterion(_with_line(texts.rename({"baseline": "unpruned"}), always, after=1))
 
 
 def similarities_markdown(rows: pd.DataFrame, measures: dict[str, str]) -> str:

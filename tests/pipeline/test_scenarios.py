@@ -10,6 +10,7 @@ import signal
 import pandas as pd
 import pytest
 
+from stages.reporting import tables
 from tests.pipeline.conftest import Study, evaluated, jobs, step
 
 pytestmark = pytest.mark.slow
@@ -224,7 +225,7 @@ def test_results_are_exported_with_what_made_them(whole):
         assert exported[f"{regime}_levels.csv"] == (study.folder / f"metrics/{regime}/levels.csv").read_bytes()
     assert exported["levels.csv"] == (study.folder / "metrics/comparison/levels.csv").read_bytes()
     assert "| criterion | ended by | measure | seeds | unpruned | now |\n| --- |" in page
-    assert "Expected calibration error, by 15 bins of confidence:" in page
+    assert f"{tables.CALIBRATION}\n\n| criterion | ece |" in page
     assert "page.md" not in exported
     assert "the lowest filters of one layer alone removed" in page and "](results/small/sensitivity.svg)" in page
     assert rf"& {accuracy:.4f} &".encode() in exported["tables.tex"]

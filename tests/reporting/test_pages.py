@@ -45,6 +45,7 @@ def test_a_page_has_the_tables_and_sentences_of_its_rows(name):
         tables.difference_markdown(pruning, any_majority),
         tables.classes_markdown(pruning, any_majority),
         tables.latency_markdown(pruning, latency),
+        tables.calibration_markdown(pruning, any_majority) if tables.CALIBRATION in page else "",  # not on older ones
         *verdicts.sentences(levels, pairs, stability, criteria),
     ):
         missing = [line for line in lines_of(part) if line not in page]

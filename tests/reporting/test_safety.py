@@ -4,7 +4,7 @@ import pytest
 from scipy import stats
 from sklearn import metrics as reference
 
-from stages.reporting import metrics, safety, tables
+from stages.reporting import safety, tables
 
 NAMES = ["nv", "mel", "bcc", "df"]
 
@@ -192,22 +192,6 @@ def test_every_large_subgroup_has_its_accuracy_with_an_interval():
         "| subgroup | lrp | random |",
         "| --- | --- | --- |",
         "| sex male (30) | 0.750, -0.040 (0.650 to 0.850) | 0.600, -0.100 (0.500 to 0.700) |",
-    ]
-
-
-def test_the_calibration_error_is_that_of_the_metrics_before_and_after():
-    generator = np.random.default_rng(0)
-    labels, parts, errors = generator.integers(0, 2, 50), [], {}
-    for criterion, step in (("baseline", 0), ("lrp", 3)):
-        probabilities = generator.dirichlet([1, 1], 50)
-        bins = pd.DataFrame(metrics.reliability(labels, probabilities))
-        parts.append(bins.assign(criterion=criterion, seed=0, step=step))
-        errors[criterion] = metrics.expected_calibration_error(labels, probabilities)
-    text = tables.calibration_markdown(pd.concat(parts), tables.majority({"mel": 50, "nv": 150})).splitlines()
-    assert text[2:] == [
-        f"| unpruned | {errors['baseline']:.4f} |  |",
-        f"| always nv | 0.2500 | {0.25 - errors['baseline']:+.4f} |",
-        f"| lrp | {errors['lrp']:.4f} | {errors['lrp'] - errors['baseline']:+.4f} |",
     ]
 
 

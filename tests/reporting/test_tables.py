@@ -56,6 +56,17 @@ def test_differences_are_to_the_unpruned_network_of_the_same_seed():
     assert text[3].startswith("| lrp | -0.2000 ± 0.0000 | -0.2000 ± 0.0000 |")
 
 
+def test_the_calibration_error_stands_beside_its_change_and_that_of_naming_one_class_with_certainty():
+    table = rows(2).assign(ece=[0.1, 0.9, 0.9, 0.9, 0.3, 0.2, 0.9, 0.9, 0.9, 0.2])
+    assert tables.calibration_markdown(table, MAJORITY).splitlines() == [
+        "| criterion | ece | less the unpruned network |",
+        "| --- | --- | --- |",
+        "| unpruned | 0.1500 ± 0.0707 |  |",
+        "| always nv | 0.2500 | +0.1000 |",
+        "| lrp | 0.2500 ± 0.0707 | +0.1000 ± 0.1414 |",
+    ]
+
+
 def test_images_and_groups_of_splits_are_counted():
     index = pd.DataFrame(
         {"split": ["train"] * 1500 + ["val", "test", "test"], "group": [*range(1000), *[5] * 500, 1007, 1008, 1008]}
