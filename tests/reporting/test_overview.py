@@ -82,8 +82,9 @@ def test_numbers_are_those_of_the_studys_own_comparison(folder):
         "axis == 'macs' and share == 0.5 and metric == 'balanced_accuracy'"
     )
     for line, phase in zip(found.values(), ("finetuned", "pruned"), strict=True):
-        means = levels[levels["phase"] == phase].set_index("criterion")["mean"]
+        of_phase = levels[levels["phase"] == phase].set_index("criterion")
+        means, less = of_phase["mean"], of_phase["difference"]
         criteria = pruning.query("criterion != 'baseline'")["criterion"].unique()
-        assert {name: line[name].split(",")[0] for name in criteria} == {
-            name: f"{means[name]:.3f}" if name in means else "–" for name in criteria
+        assert {name: line[name] for name in criteria} == {
+            name: f"{means[name]:.3f}, {less[name]:+.3f}" if name in means else "–" for name in criteria
         }
