@@ -104,14 +104,12 @@ def figure(rows: pd.DataFrame) -> Figure:
     """Return accuracy against the share of filters, and of MACs, that was removed at once (mean and range of seeds)."""
     figure = Figure(figsize=(10, 4), layout="constrained")
     panels = figure.subplots(1, 2, sharey=True)
-    variants = list(rows["variant"].unique())
+    of_variants = plots.styles(list(rows["variant"].unique()))
     for axes, unit in zip(panels, ("filters", "macs"), strict=True):
-        for place, variant in enumerate(variants):
+        for variant, style in of_variants.items():
             curve = rows[(rows["unit"] == unit) & (rows["variant"] == variant)].groupby("rate")["accuracy"]
-            colour = plots.COLOURS[place % len(plots.COLOURS)]
-            style = "--" if variant == "random" else ("-", "-.", ":")[place // len(plots.COLOURS) % 3]
-            axes.plot(curve.mean(), style, color=colour, label=variant, lw=1.2)
-            axes.fill_between(curve.min().index, curve.min(), curve.max(), color=colour, alpha=0.12, lw=0)
+            axes.plot(curve.mean(), label=variant, lw=1.2, **style)
+            axes.fill_between(curve.min().index, curve.min(), curve.max(), color=style["color"], alpha=0.12, lw=0)
         axes.xaxis.set_major_formatter("{x:.0%}")
         axes.set_xlabel(f"{'MACs' if unit == 'macs' else unit} removed")
         axes.grid(alpha=0.3)

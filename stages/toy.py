@@ -128,13 +128,12 @@ def _regions(axes: Axes, found: dict[str, np.ndarray], name: str) -> None:
 
 
 def _accuracy_by_references(axes: Axes, table: pd.DataFrame, criteria: list[str]) -> None:
-    for colour, criterion in zip(plots.COLOURS * len(criteria), criteria, strict=False):
+    for criterion, style in plots.styles(criteria).items():
         rows = table[table["criterion"] == criterion]
-        style = {"color": colour, "label": criterion}
         if (rows["references_per_class"] == 0).all():
-            axes.axhline(rows["train_accuracy"].item(), ls="--" if criterion == "random" else "-", lw=1, **style)
+            axes.axhline(rows["train_accuracy"].item(), label=criterion, lw=1, **style)
         else:
-            axes.plot(rows["references_per_class"], rows["train_accuracy"], marker="o", ms=3, **style)
+            axes.plot(rows["references_per_class"], rows["train_accuracy"], label=criterion, marker="o", ms=3, **style)
     axes.set_xscale("log")
     axes.yaxis.set_major_formatter("{x:.0%}")
     axes.grid(alpha=0.3)

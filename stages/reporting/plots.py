@@ -21,6 +21,18 @@ TIME = "latency_"  # before a batch size
 TITLES = {"pruned": "right after each cut", "finetuned": "after fine-tuning"}
 
 
+def styles(names: list[str]) -> dict[str, dict[str, str]]:
+    """Return color and linestyle of each criterion or variant: random is dashed, and no two are alike up to 21."""
+    repeated = ["-", "-.", ":"]
+    return {
+        name: {
+            "color": COLOURS[place % len(COLOURS)],
+            "linestyle": "--" if name == "random" else repeated[place // len(COLOURS) % len(repeated)],
+        }
+        for place, name in enumerate(names)
+    }
+
+
 def save(figure: Figure, path: Path) -> None:
     """Write a figure as SVG, and beside it as PDF."""
     silent = {"svg": dict.fromkeys(["Date", "Creator"]), "pdf": dict.fromkeys(["CreationDate", "Creator", "Producer"])}
@@ -134,17 +146,16 @@ def speed_ups(table: pd.DataFrame) -> Figure:
 def _curves(axes: Axes, table: pd.DataFrame, metric: str, phase: str, size: str) -> None:
     whole = tables.baseline(table)
     axes.axhline(whole[metric], color="grey", linestyle=":", label="unpruned")
-    criteria = [name for name in table["criterion"].unique() if name != "baseline"]
     most = 1.0  # a time can rise
-    for colour, criterion in zip(COLOURS * len(criteria), criteria, strict=False):
+    for criterion, style in styles(tables.criteria(table)).items():
         chain = table[(table["criterion"] == criterion) & (table["phase"] == phase)]
         steps = chain.groupby("step")
         share = [1.0, *(steps[size].mean() / whole[size])]
         most = max(most, *share)
-        style = "--" if criterion == "random" else "-"
-        axes.plot(share, [whole[metric], *steps[metric].mean()], style, marker="o", ms=3, color=colour, label=criterion)
+        axes.plot(share, [whole[metric], *steps[metric].mean()], marker="o", ms=3, label=criterion, **style)
         if chain["seed"].nunique() > 1:
-            axes.fill_between(share[1:], steps[metric].min(), steps[metric].max(), color=colour, alpha=0.15, lw=0)
+            band = {"color": style["color"], "alpha": 0.15, "lw": 0}
+            axes.fill_between(share[1:], steps[metric].min(), steps[metric].max(), **band)
     axes.set_xlim(most + 0.02, 0)
     axes.xaxis.set_major_formatter("{x:.0%}")
     axes.set_xlabel(AXES.get(size, f"time left, batch of {size.removeprefix(TIME)}"))
@@ -220,17 +231,12 @@ def reliability_curves(reliability: pd.DataFrame) -> Figure:
     figure = Figure(figsize=(5.4, 3.8), layout="constrained")
     axes = figure.subplots()
     axes.plot([0, 1], [0, 1], ":", color="grey", label="calibrated")
-    criteria = [name for name in ends["criterion"].unique() if name != "baseline"]
-    styles = {"baseline": ("black", "-", "unpruned")}
-    styles |= {
-        name: (colour, "--" if name == "random" else "-", name)
-        for colour, name in zip(COLOURS * len(criteria), criteria, strict=False)
-    }
-    for criterion, (colour, style, label) in styles.items():
+    unpruned = {"baseline": {"color": "black", "linestyle": "-"}}
+    for criterion, style in (unpruned | styles(tables.criteria(ends))).items():
         bins = ends[ends["criterion"] == criterion].groupby("bin")[["images", "confidence", "correct"]].sum()
         bins = bins[bins["images"] > 0]
         x, y = (bins[name] / bins["images"] for name in ("confidence", "correct"))
-        axes.plot(x, y, style, marker="o", ms=3, color=colour, label=label)
+        axes.plot(x, y, marker="o", ms=3, label="unpruned" if criterion == "baseline" else criterion, **style)
     axes.set(xlabel="confidence", ylabel="accuracy", xlim=(0, 1.01), ylim=(0, 1.02))
     axes.grid(alpha=0.3)
     axes.legend()
@@ -247,17 +253,16 @@ def drift_curves(rows: pd.DataFrame, measures: dict[str, str]) -> Figure:
     """
     figure = Figure(figsize=(10, 3.2), layout="constrained")
     panels = figure.subplots(1, len(measures), squeeze=False)[0]
-    criteria = rows["criterion"].unique()
+    of_criteria = styles(tables.criteria(rows))
     for axes, (measure, words) in zip(panels, measures.items(), strict=True):
-        for colour, criterion in zip(COLOURS * len(criteria), criteria, strict=False):
+        for criterion, style in of_criteria.items():
             means = rows[rows["criterion"] == criterion].groupby("step")[measure].mean()
-            style = "--" if criterion == "random" else "-"
-            axes.plot([0, *means.index], [1, *means], style, marker="o", ms=3, color=colour, label=criterion)
+            axes.plot([0, *means.index], [1, *means], marker="o", ms=3, label=criterion, **style)
         axes.axhline(1, color="grey", linestyle=":", label="unpruned")
         axes.set(xlabel="step", ylabel=words, ylim=(None, 1.02))
         axes.xaxis.get_major_locator().set_params(integer=True)
         axes.grid(alpha=0.3)
-    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=len(criteria) + 1)
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=len(of_criteria) + 1)
     return figure
 
 
@@ -328,12 +333,9 @@ def training_curves(history: pd.DataFrame) -> Figure:
         right.plot(rows["epoch"], rows["val_accuracy"], label=f"seed {seed}")
     left.set(xlabel="epoch", ylabel="loss (nats)")
     right.set(xlabel="epoch", ylabel="validation accuracy")
-    steps = history[history["criterion"] != "baseline"]
-    criteria = steps["criterion"].unique()
-    for colour, criterion in zip(COLOURS * len(criteria), criteria, strict=False):
-        means = steps[steps["criterion"] == criterion].groupby(["step", "epoch"])["val_accuracy"].mean()
-        style = "--" if criterion == "random" else "-"
-        tuned.plot(range(1, len(means) + 1), means, style, color=colour, label=criterion)
+    for criterion, style in styles(tables.criteria(history)).items():
+        means = history[history["criterion"] == criterion].groupby(["step", "epoch"])["val_accuracy"].mean()
+        tuned.plot(range(1, len(means) + 1), means, label=criterion, **style)
     tuned.set(xlabel="epoch of fine-tuning, over all steps", ylabel="validation accuracy")
     for axes in (left, right, tuned):
         axes.legend(fontsize=7)

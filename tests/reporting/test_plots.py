@@ -125,3 +125,10 @@ def test_training_is_drawn_by_seed_and_fine_tuning_one_step_after_another():
     assert line(losses, "validation, seed 0")[1] == pytest.approx([1.9, 1.6])
     assert line(accuracies, "seed 0")[1] == pytest.approx([0.3, 0.5])
     assert line(tuned, "lrp") == (pytest.approx([1, 2, 3, 4]), pytest.approx([0.12, 0.13, 0.22, 0.23]))
+
+
+def test_criteria_are_told_apart_and_random_is_dashed():
+    names = [f"criterion{number}" for number in range(21)]
+    styles = plots.styles([*names[:3], "random", *names[4:]])
+    assert len({tuple(style.values()) for style in styles.values()}) == 21
+    assert [name for name, style in styles.items() if style["linestyle"] == "--"] == ["random"]
