@@ -44,7 +44,7 @@ from stages.networks.checkpoint import Architecture
 from stages.params import load
 from stages.params.concepts import Concepts
 from stages.pruning.scoring import composite, masks_of
-from stages.reporting import plots
+from stages.reporting import montage, plots
 
 PICTURES = {"heatmaps", "references", "graphs", "chosen", "strategies"}
 TABLES = {"atlas.csv", "layers.csv", "graphs.json", "strategies.json"}
@@ -116,7 +116,7 @@ def _picture(seen: "Seen", rows: pd.DataFrame, layers: list[str], settings: Conc
         name = data.classes[label]
         file = file_name(name)
         top = {layer: _top(rows, layer, name, settings.pictured_concepts) for layer in layers}
-        plots.save_pictures(seen.heat_maps(numbers[0], top), folder / "heatmaps" / f"{file}.png")
+        montage.save(seen.heat_maps(numbers[0], top), folder / "heatmaps" / f"{file}.png")
         root = layers[-1], top[layers[-1]][0]
         with seen.propagated(numbers, layers) as found:
             title = f"{name}, in {seen.images(numbers)}"
@@ -126,7 +126,7 @@ def _picture(seen: "Seen", rows: pd.DataFrame, layers: list[str], settings: Conc
         first = {concept: "" for concept in _top(rows, layer, ALL_CLASSES, settings.pictured_concepts)}
         for name in data.classes if layer == layers[-1] else []:
             first |= {concept: f"{name}\n" for concept in _top(rows, layer, name, OF_CLASS) if concept not in first}
-        plots.save_pictures(seen.sheet(layer, first), folder / "references" / f"{layer}.png")
+        montage.save(seen.sheet(layer, first), folder / "references" / f"{layer}.png")
 
 
 def _picture_chosen(
@@ -141,7 +141,7 @@ def _picture_chosen(
         name = seen.data.classes[row["label"]] if seen.right[row["label"]] else ALL_CLASSES
         top = {layer: _top(rows, layer, name, settings.pictured_concepts) for layer in layers}
         file = folder / "chosen" / f"image-{file_name(row['image_id'])}.png"
-        plots.save_pictures(seen.heat_maps(number, top), file)
+        montage.save(seen.heat_maps(number, top), file)
     by_turns = zip_longest(*seen.examples().values())  # of all classes, should there be too many
     numbers = [number for turn in by_turns for number in turn if number is not None][: settings.batch_size]
     bare = []
@@ -155,7 +155,7 @@ def _picture_chosen(
                 write_json(file.with_suffix(".json"), edges)
                 bare += [] if edges else [f"{layer}:{channel}"]
         figure = seen.sheet(layer, dict.fromkeys(channels, ""))
-        plots.save_pictures(figure, folder / "chosen" / f"references-{layer}.png")
+        montage.save(figure, folder / "chosen" / f"references-{layer}.png")
     return bare
 
 
@@ -182,8 +182,8 @@ def _tell_strategies(seen: "Seen", labels: list[int], settings: Concepts, folder
             bare.append(name)
             continue
         told[name], pictures = seen.strategies(label, found)
-        figure = plots.picture_rows(pictures, settings.references)
-        plots.save_pictures(figure, folder / "strategies" / f"{file_name(name)}.png")
+        figure = montage.picture_rows(pictures, settings.references)
+        montage.save(figure, folder / "strategies" / f"{file_name(name)}.png")
     write_json(folder / "strategies.json", told)
     return bare
 
@@ -307,7 +307,7 @@ class Seen:
         with self.propagated([number] * max(map(len, concepts.values())), list(concepts)) as found:
             maps = found.captioned(concepts)
         row = self.data.index.iloc[number]
-        return plots.concept_maps(
+        return montage.concept_maps(
             self.data.images[number], f"{self.data.classes[row['label']]}: {row['image_id']}", maps
         )
 
@@ -368,7 +368,7 @@ class Seen:
                     (_masked(self.data.images[number], part, heat.cpu().numpy()), self._caption(number, value))
                     for number, value, (part, heat) in zip(numbers.tolist(), values.tolist(), parts, strict=True)
                 ]
-        return plots.picture_rows(rows, self.settings.references)
+        return montage.picture_rows(rows, self.settings.references)
 
     def image(self, number: int) -> str:
         """Return the last part of an image's id, as its class says where that lies."""

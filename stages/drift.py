@@ -25,7 +25,7 @@ from stages.params import load
 from stages.params.measuring import Drift
 from stages.params.scores import Lrp
 from stages.pruning.scoring import composite
-from stages.reporting import drift, plots
+from stages.reporting import drift, montage
 
 SHOWN = 10  # classes in the picture, one image each
 COLUMNS = 8  # steps in the picture
@@ -68,12 +68,12 @@ def main() -> None:
     with replacing(arguments.rows) as temporary:
         pd.concat(found, ignore_index=True).to_csv(temporary, index=False, float_format="%.6g")
     steps = [list(shown)[n] for n in np.unique(np.linspace(0, len(shown) - 1, COLUMNS + 1).round().astype(int))]
-    figure = plots.heat_map_rows(
+    figure = montage.heat_map_rows(
         [data.images[chosen[n]] for n in one_a_class],
         [data.classes[images["label"][n]] for n in one_a_class],
         {name: shown[name] for name in steps},
     )
-    plots.save_pictures(figure, arguments.pictures)
+    montage.save(figure, arguments.pictures)
 
 
 def explained(

@@ -33,7 +33,7 @@ from stages.params import load
 from stages.params.prototypes import PrototypeStudy
 from stages.pruning import prototypes
 from stages.pruning.scoring import masks_of
-from stages.reporting import plots
+from stages.reporting import montage
 
 PICTURES = {"prototypes", "explanations"}
 TABLES = {"rows.csv", "explanations.json"}
@@ -154,7 +154,7 @@ def _draw_prototypes(network: ProtoPNet, architecture: Architecture, data: Prepa
                 heat = enlarged(near, architecture.image_size).clamp(min=0).numpy()
                 picture = {"image": data.images[row], "box": source.box, "heat": heat}
                 sheet.append(picture | {"caption": f"{number}\n{source.image}"})
-        plots.save_pictures(plots.prototype_sheet(name, sheet), folder / f"{file_name(name)}.png")
+        montage.save(montage.prototype_sheet(name, sheet), folder / f"{file_name(name)}.png")
 
 
 def _explain(
@@ -172,8 +172,8 @@ def _explain(
             others = [data.images[row_of[part["image"]]] for part in found["strongest"]]
             heats = maps_at(like.maps, found, architecture.image_size)
             title = f"{found['image']}: {name}"
-            figure = plots.this_looks_like_that(title, found, heats, data.images[row], others)
-            plots.save_pictures(figure, folder / f"{file_name(name)}.{turn + 1}.png")
+            figure = montage.this_looks_like_that(title, found, heats, data.images[row], others)
+            montage.save(figure, folder / f"{file_name(name)}.{turn + 1}.png")
     return told
 
 

@@ -31,7 +31,7 @@ from stages.networks.architectures import named_channels
 from stages.networks.likeness import explanation, likeness, maps_at
 from stages.params import load
 from stages.pruning.scoring import composite
-from stages.reporting import plots
+from stages.reporting import montage
 
 LEAST = 256  # pixels of the longer side of what is shown
 
@@ -94,7 +94,7 @@ def main() -> None:
                 of_prototypes = target.with_name(f"{path.stem}.prototypes.png")
                 others = [data.images[rows[part["image"]]] for part in told["strongest"]]
                 heats = maps_at(like.maps, told, architecture.image_size)
-                figure = plots.this_looks_like_that(path.name, told, heats, pixels.numpy(), others)
+                figure = montage.this_looks_like_that(path.name, told, heats, pixels.numpy(), others)
                 _save(figure, of_prototypes, "this looks like that")
         if concepts:
             conditions = max(map(len, concepts.values()))
@@ -104,13 +104,13 @@ def main() -> None:
                 propagated(form, list(concepts), *repeated, TRUE_CLASS, propagating) as found,
             ):
                 maps = found.captioned(concepts)
-            figure = plots.concept_maps(pixels.numpy(), f"{classes[of_class]}: {path.name}", maps)
+            figure = montage.concept_maps(pixels.numpy(), f"{classes[of_class]}: {path.name}", maps)
             _save(figure, target.with_name(f"{path.stem}.concepts.png"), "relevance of concepts for it")
 
 
 def _save(figure: Figure, path: Path, what: str) -> None:
     with naming(path):
-        plots.save_pictures(figure, path)
+        montage.save(figure, path)
     print(f"  {what}: {path}")
 
 

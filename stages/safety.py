@@ -15,7 +15,7 @@ import pandas as pd
 from stages import command, predictions
 from stages.errors import naming
 from stages.files import replacing
-from stages.reporting import plots, safety, tables
+from stages.reporting import montage, plots, safety, tables
 from stages.reporting.metrics import reliability
 
 SHOWN = 8  # images that a criterion lost, as pictures
@@ -76,7 +76,7 @@ def main() -> None:
         criterion: [(pictures[index.index.get_loc(row.image_id)], _caption(row)) for row in rows.itertuples()]
         for criterion, rows in ((name, tables.of(lost, criterion=name)) for name in ends["criterion"].unique())
     }
-    plots.save_pictures(plots.picture_rows(shown, SHOWN), arguments.folder / "flips.png")
+    montage.save(montage.picture_rows(shown, SHOWN), arguments.folder / "flips.png")
     with replacing(arguments.folder / "page.md") as temporary:
         temporary.write_text(page(pd.concat([always, ended["classes"]]), ended["subgroups"], ended["flips"]))
 

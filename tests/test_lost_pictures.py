@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 
 from stages import safety
-from stages.reporting import plots
+from stages.reporting import montage
 
 IMAGES = ["a", "b", "c"]
 
@@ -35,8 +35,8 @@ def test_the_pictures_are_of_what_the_last_step_lost_not_of_what_one_before_did(
         predictions(tmp_path, "weight", {(1, "finetuned"): "c", (2, "finetuned"): "b"}),
     ]
     shown = {}
-    draw = plots.picture_rows
-    monkeypatch.setattr(plots, "picture_rows", lambda rows, columns: shown.update(rows) or draw(rows, columns))
+    draw = montage.picture_rows
+    monkeypatch.setattr(montage, "picture_rows", lambda rows, columns: shown.update(rows) or draw(rows, columns))
     arguments = ["--params", "params.yaml", "--data", data, "--folder", tmp_path / "out", "--predictions", *files]
     monkeypatch.setattr(sys, "argv", ["safety", *map(str, arguments)])
     safety.main()
