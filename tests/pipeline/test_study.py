@@ -13,6 +13,7 @@ import pytest
 from stages.names import PARTS
 from stages.networks import checkpoint
 from stages.networks.size import measure
+from stages.reporting import tables
 from tests.browser import BROWSER, opened
 from tests.pipeline.conftest import evaluated, jobs, step
 
@@ -362,6 +363,9 @@ def test_a_study_may_do_without_prototypes(whole):
 @pytest.mark.slow
 def test_the_report_holds_all_it_shows(complete):
     text = complete.read("metrics/report.html")
+    result = text.partition(">The result</h2>")[2].partition("<h2")[0]
+    assert result.count("<figure>") == result.count("<table>") == 1
+    assert tables.CALIBRATION in text and ">Training</h2>" in text
     assert "the lowest filters of one layer alone removed" in text
     assert "after tuning with 3 of each class where this part of the filters is left (and less the unpruned" in text
     assert "Mean balanced accuracy right after the cut with 3 of each class over all sizes" in text

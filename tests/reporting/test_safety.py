@@ -184,14 +184,14 @@ def test_every_large_subgroup_has_its_accuracy_with_an_interval():
     rows = [
         ["lrp", 0, "sex", "male", 30, 0.8, 0.7, 0.9, -0.02],
         ["lrp", 1, "sex", "male", 30, 0.7, 0.6, 0.8, -0.06],
-        ["random", 0, "sex", "male", 30, 0.6, 0.5, 0.7, -0.1],
+        ["random", 0, "sex", "male", 30, 0.6, 0.5, 0.7, 0.1],
         ["lrp", 0, "sex", "female", 9, 0.6, 0.5, 0.7, 0.01],
     ]
     columns = ["criterion", "seed", "subgroup", "value", "images", "accuracy", "low", "high", "accuracy_change"]
     assert tables.subgroups_markdown(pd.DataFrame(rows, columns=columns)).splitlines() == [
         "| subgroup | lrp | random |",
         "| --- | --- | --- |",
-        "| sex male (30) | 0.750, -0.040 (0.650 to 0.850) | 0.600, -0.100 (0.500 to 0.700) |",
+        "| sex male (30) | 0.750, -0.040 (0.650 to 0.850) | 0.600, +0.100 (0.500 to 0.700) |",
     ]
 
 
