@@ -73,6 +73,10 @@ def test_s8_an_older_commit_comes_back_without_a_job(study, tmp_path):
     changed = study.results()
     assert changed != before
     diff = json.loads(study.run("dvc", "metrics", "diff", "--json", "HEAD~1", "HEAD"))
+    assert list(diff) == ["metrics/headline.json"]
+    assert diff["metrics/headline.json"]["macs_left.lrp"]["diff"] < 0
+    asked = ["--json", "--targets", "metrics/summary.json"]
+    diff = json.loads(study.run("dvc", "metrics", "diff", "HEAD~1", "HEAD", *asked))
     assert diff["metrics/summary.json"]["lrp.filters"]["diff"] < 0
     study.run("dvc", "plots", "diff", "HEAD~1", "HEAD", "-o", "plots")
     page = study.read("plots/index.html")
