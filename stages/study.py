@@ -7,11 +7,13 @@ By hand::
     python -m stages.study table            # the table of the last study, and where its plots are
     python -m stages.study size             # what its networks take on the disk, by step
     python -m stages.study free             # deletes networks from the work folder that models.keep does not keep
+    python -m stages.study compare A B …    # criteria in the studies of several commits or experiments, at equal MACs
     python -m stages.study export NAME      # its small results to docs/results/NAME, a page to docs/results-NAME.md
     python -m stages.study export NAME --of toy       # the same for toy and curves; for prototypes alone
     python -m stages.study overview         # what all exported studies say, between its marks in README.md
 """
 
+import io
 import json
 import platform
 import re
@@ -28,6 +30,9 @@ from stages.params import Params, load
 from stages.params.training import Weights
 
 TABLE = Path("metrics/pruning.csv")
+KEYS = ["criterion", "seed", "step", "phase"]
+WORKSPACE = "workspace"  # as `dvc exp show` calls it
+KEEP = "`git add params.yaml dvc.lock metrics && git commit`"
 MODELS = Path("models/pruned")
 PROTOTYPES = "prototypes"
 PICTURED_CLASSES = 2  # of prototypes, in what is exported
@@ -42,6 +47,11 @@ def main() -> None:
     commands = parser.add_subparsers(dest="command", required=True, parser_class=command.Parser)
     for function in (check, status, table, size, free, overview):
         commands.add_parser(function.__name__).set_defaults(function=lambda _, function=function: function())
+    comparer = commands.add_parser("compare")
+    comparer.add_argument("revisions", nargs="+", help=f"commits, experiments of DVC, or {WORKSPACE}")
+    comparer.add_argument("--metric", default="balanced_accuracy", help=f"a column of {TABLE}")
+    comparer.add_argument("--phase", default="finetuned", choices=["pruned", "finetuned"])
+    comparer.set_defaults(function=lambda given: compare(given.revisions, given.metric, given.phase))
     exporter = commands.add_parser("export")
     exporter.add_argument("name")
     exporter.add_argument(
@@ -120,6 +130,32 @@ def free() -> None:
     keep = load(run.PARAMS).models.keep
     with run.sole_owner("free"):
         print(f"{disk.free(run.work_folder() / 'prune', keep) / 1e6:,.1f} MB are free again (models.keep: {keep})")
+
+
+def compare(names: list[str], metric: str, phase: str) -> None:
+    """Print what each criterion is worth at equal MACs at several revisions, less the first.
+
+    Raises
+    ------
+    InputError
+        A revision is not known, or has no study; the studies have no such metric, or no criterion and seed in common.
+    """
+    from stages import chains
+    from stages.reporting import revisions
+
+    studies = {name: _rows_at(name) for name in names}
+    if len(studies) < 2:
+        raise InputError(f"{names[0]}: is one study; name two or more different ones")
+    for name, rows in studies.items():
+        if metric not in (known := [column for column in rows if column not in KEYS]):
+            raise InputError(f"--metric {metric}: not in {TABLE} of {name}, which has {', '.join(known)}")
+    with naming(", ".join(studies)):
+        levels = revisions.at_equal_macs(studies, metric, phase, [1, *load(run.PARAMS).evaluate.comparison.shares])
+    print(
+        f"{metric} {chains.PHASES[phase]}, mean over seeds, where this part of the MACs is left; "
+        f"less {names[0]}, with its 95 % interval over seeds:\n"
+    )
+    print(revisions.markdown(levels))
 
 
 def overview() -> None:
@@ -372,6 +408,24 @@ def _refuse_outdated() -> None:
 def _refuse_uncommitted() -> None:
     if changed := provenance.uncommitted():
         raise InputError(f"{changed[0]}: not committed; results name the commit that made them")
+
+
+def _rows_at(revision: str):
+    """Return the table of metrics/pruning.csv as it is at a revision."""
+    import dvc.api
+    import pandas as pd
+    from dvc.exceptions import PathMissingError
+    from dvc.scm import RevError
+
+    if revision == WORKSPACE:
+        return _rows()
+    try:
+        content = dvc.api.read(str(TABLE), rev=revision)
+    except RevError:
+        raise InputError(f"{revision}: no such commit, or experiment of `dvc exp list --all-commits`") from None
+    except PathMissingError:
+        raise InputError(f"{revision}: has no {TABLE}; {KEEP} keeps a study") from None
+    return pd.read_csv(io.StringIO(content))
 
 
 def _rows():

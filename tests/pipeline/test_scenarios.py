@@ -78,6 +78,10 @@ def test_s8_an_older_commit_comes_back_without_a_job(study, tmp_path):
     asked = ["--json", "--targets", "metrics/summary.json"]
     diff = json.loads(study.run("dvc", "metrics", "diff", "HEAD~1", "HEAD", *asked))
     assert diff["metrics/summary.json"]["lrp.filters"]["diff"] < 0
+    compared = study.run("python", "-m", "stages.study", "compare", "HEAD~1", "workspace", "--metric", "accuracy")
+    assert re.findall(r"^\| (\S+) \| 100% \|", compared, re.M) == ["lrp", "weight"]
+    unpruned = f"{json.loads(study.read('metrics/baseline.json'))['accuracy']:.4f}"
+    assert re.findall(r"^\| (\S+) \| (0\.\d+)", compared, re.M) == 2 * [("HEAD~1", unpruned), ("workspace", unpruned)]
     study.run("dvc", "plots", "diff", "HEAD~1", "HEAD", "-o", "plots")
     page = study.read("plots/index.html")
     assert "accuracy_by_macs" in page

@@ -61,6 +61,22 @@ def test_accuracy_follows_from_the_published_predictions(finished):
     assert chosen["image_id"].is_unique
 
 
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["workspace", "nowhere"], "nowhere: no such commit, or experiment"),
+        (["workspace", "HEAD~1"], "HEAD~1: has no metrics/pruning.csv; `git add params.yaml dvc.lock metrics && "),
+        (["workspace", "workspace"], "workspace: is one study"),
+        (
+            ["workspace", "HEAD", "--metric", "seed"],
+            "--metric seed: not in metrics/pruning.csv of workspace, which has",
+        ),
+    ],
+)
+def test_only_studies_are_compared(finished, arguments, said):
+    assert said in finished.run("python", "-m", "stages.study", "compare", *arguments, status=2)
+
+
 def test_the_headline_is_the_end_of_each_criterions_chains(finished):
     known = {name: json.loads(finished.read(f"metrics/{name}.json")) for name in ("headline", "baseline", "summary")}
     assert set(known["headline"]["balanced_accuracy"]) == {"unpruned", "lrp", "weight"}
