@@ -149,6 +149,8 @@ def _curves(axes: Axes, table: pd.DataFrame, metric: str, phase: str, size: str)
         if chain["seed"].nunique() > 1:
             band = {"color": style["color"], "alpha": 0.15, "lw": 0}
             axes.fill_between(share[1:], steps[metric].min(), steps[metric].max(), **band)
+    if table["seed"].nunique() > 1:
+        axes.fill_between([], [], [], color="grey", alpha=0.3, lw=0, label="lowest to highest seed")
     axes.set_xlim(most + 0.02, 0)
     axes.xaxis.set_major_formatter("{x:.0%}")
     axes.set_xlabel(AXES.get(size, f"time left, batch of {size.removeprefix(TIME)}"))

@@ -107,6 +107,18 @@ def test_the_unpruned_network_and_random_removal_are_in_every_panel_of_a_metric(
     assert all(set(line(axes, "unpruned")[1]) == {0.9} for axes in few)
 
 
+def test_the_range_of_seeds_is_shaded_and_named():
+    def legend(figure):
+        return [text.get_text() for text in figure.legends[0].get_texts()]
+
+    one, other = chains(0), chains(10).assign(seed=1)  # tuned: 0.8 and 0.7 for lrp
+    figure = plots.metric_curves(pd.concat([one, other]), "balanced_accuracy")
+    assert legend(figure)[-1] == "lowest to highest seed"
+    band = figure.axes[3].collections[0].get_paths()[0].vertices[:, 1]
+    assert (band.min(), band.max()) == pytest.approx((0.7, 0.8))
+    assert legend(plots.metric_curves(one, "balanced_accuracy")) == ["unpruned", "lrp", "random"]
+
+
 def test_heat_maps_of_the_unpruned_network_are_as_similar_as_can_be():
     rows = pd.DataFrame([["lrp", 0, 1, 0.8], ["lrp", 1, 1, 0.6], ["lrp", 0, 2, 0.5]])
     rows.columns = ["criterion", "seed", "step", "cosine"]
