@@ -61,14 +61,14 @@ def markdown(levels: pd.DataFrame) -> str:
 
     The first row has means; the others also differences to it, with their intervals.
     """
-    number, less = "{:.4f}".format, "{:+.4f}".format
+    less = "{:+.4f}".format
     interval = " (" + levels["low"].map(less) + " to " + levels["high"].map(less) + ")"
-    differences = ", " + levels["difference"].map(less) + interval.where(levels["low"].notna(), "")
-    texts = levels["mean"].map(number) + differences.where(levels["revision"] != levels["revision"].iloc[0], "")
+    difference = ", " + levels["difference"].map(less) + interval.where(levels["low"].notna(), "")
+    shown = levels["difference"].notna() & (levels["revision"] != levels["revision"].iloc[0])
+    texts = levels["mean"].map("{:.4f}".format) + difference.where(shown, "")
+    levels = levels.assign(text=texts.where(levels["mean"].notna(), "–"))
     parts = []
-    for criterion, rows in levels.assign(text=texts.where(levels["mean"].notna(), "–")).groupby(
-        "criterion", sort=False
-    ):
+    for criterion, rows in levels.groupby("criterion", sort=False):
         wide = rows.pivot(index="revision", columns="share", values="text")
         wide = wide.loc[rows["revision"].unique(), rows["share"].unique()]
         wide.columns = [f"{share:.0%}" for share in wide]

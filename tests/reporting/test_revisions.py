@@ -73,6 +73,10 @@ def test_what_a_seed_does_not_reach_is_a_dash_and_one_seed_has_no_interval():
         "| one | 0.9000 | 0.8000 |",
         "| two | 0.9000, +0.0000 (+0.0000 to +0.0000) | – |",
     ]
+    assert revisions.markdown(compared({"two": two, "one": one})).splitlines()[2:] == [
+        "| two | 0.9000 | – |",
+        "| one | 0.9000, +0.0000 (+0.0000 to +0.0000) | 0.8000 |",
+    ]
     first = {name: rows[rows["seed"] == 0] for name, rows in {"one": one, "two": study([("lrp", 50, [0.7])])}.items()}
     assert revisions.markdown(compared(first)).splitlines()[3] == "| two | 0.9000, +0.0000 | 0.7000, -0.1000 |"
 
