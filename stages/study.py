@@ -425,7 +425,8 @@ def _rows_at(revision: str):
         raise InputError(f"{revision}: no such commit, or experiment of `dvc exp list --all-commits`") from None
     except PathMissingError:
         raise InputError(f"{revision}: has no {TABLE}; {KEEP} keeps a study") from None
-    return pd.read_csv(io.StringIO(content))
+    with naming(f"{TABLE} of {revision}"):
+        return pd.read_csv(io.StringIO(content))
 
 
 def _rows():
