@@ -159,7 +159,7 @@ def test_s12_a_grid_of_experiments_runs_side_by_side(study, tmp_path):
     study.run("dvc", "exp", "run", "--run-all", "--jobs", "2", **shared)
     rows = list(csv.DictReader(io.StringIO(study.run("dvc", "exp", "show", "--csv"))))
     done = {
-        (criterion, row["prune.per_step"]): int(row[f"{criterion}.filters"])
+        (criterion, row["prune.per_step"]): float(row[f"macs_left.{criterion}"])
         for row in rows
         for criterion in ("weight", "random")
         if row["Experiment"] and row["prune.criteria"] == str([criterion])
